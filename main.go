@@ -1,0 +1,5 @@
+// Easel keeps one ComfyUI process per GPU alive, never loses a job, and puts
+// the whole box on one terminal screen.
+package main
+
+func main() {}
