@@ -233,13 +233,13 @@ func (u Uploaded) Value() string {
 	return u.Subfolder + "/" + u.Name
 }
 
-// Upload puts a file into the worker's input directory under name. When r can
-// seek, a broken connection is tried again.
+// Upload puts a file into the worker's input directory under name. When r is
+// a file or bytes, a broken connection is tried again.
 func (c *Client) Upload(ctx context.Context, name string, r io.Reader) (Uploaded, error) {
 	var out Uploaded
-	_, seeks := r.(io.Seeker)
+	_, again := r.(sizedReaderAt)
 	_, err := c.into(ctx, call{
-		method: http.MethodPost, path: "/v1/uploads", query: url.Values{"name": {name}}, raw: r, once: !seeks,
+		method: http.MethodPost, path: "/v1/uploads", query: url.Values{"name": {name}}, raw: r, once: !again,
 	}, &out)
 	return out, err
 }

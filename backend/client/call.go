@@ -57,20 +57,7 @@ func (c *Client) send(ctx context.Context, q call) (*http.Response, error) {
 // payload is the body as something that can be sent twice.
 func (q call) payload() (func() (io.Reader, error), error) {
 	if q.raw != nil {
-		seeker, ok := q.raw.(io.Seeker)
-		first := true
-		return func() (io.Reader, error) {
-			if !first && !ok {
-				return nil, errors.New("the body cannot be sent a second time")
-			}
-			if !first {
-				if _, err := seeker.Seek(0, io.SeekStart); err != nil {
-					return nil, err
-				}
-			}
-			first = false
-			return q.raw, nil
-		}, nil
+		return rawPayload(q.raw)
 	}
 	if q.body == nil {
 		return func() (io.Reader, error) { return http.NoBody, nil }, nil
@@ -82,6 +69,31 @@ func (q call) payload() (func() (io.Reader, error), error) {
 		return nil, fmt.Errorf("encode the request: %w", err)
 	}
 	return func() (io.Reader, error) { return bytes.NewReader(b.Bytes()), nil }, nil
+}
+
+// rawPayload is r as something that can be sent twice, when r allows it. Each try
+// reads through a reader of its own: net/http closes the body it was given, and
+// may still read the first one while the second is on its way.
+func rawPayload(r io.Reader) (func() (io.Reader, error), error) {
+	f, ok := r.(sizedReaderAt)
+	if !ok {
+		return func() (io.Reader, error) { return io.NopCloser(r), nil }, nil
+	}
+	start, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return nil, fmt.Errorf("find the place in the file: %w", err)
+	}
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, fmt.Errorf("measure the file: %w", err)
+	}
+	return func() (io.Reader, error) { return io.NewSectionReader(f, start, end-start), nil }, nil
+}
+
+// sizedReaderAt is a body that can be sent more than once: a file, or bytes.
+type sizedReaderAt interface {
+	io.ReaderAt
+	io.Seeker
 }
 
 func (c *Client) try(ctx context.Context, q call, payload func() (io.Reader, error)) (*http.Response, error) {
@@ -96,6 +108,12 @@ func (c *Client) try(ctx context.Context, q call, payload func() (io.Reader, err
 	req, err := http.NewRequestWithContext(ctx, q.method, target, body)
 	if err != nil {
 		return nil, err
+	}
+	if s, ok := body.(*io.SectionReader); ok {
+		req.ContentLength = s.Size()
+		if s.Size() == 0 {
+			req.Body = http.NoBody
+		}
 	}
 	if q.body != nil {
 		req.Header.Set("Content-Type", "application/json")
