@@ -154,7 +154,8 @@ func tidy(ctx context.Context, q call, err error) error {
 	return fmt.Errorf("%w (%s): %w", errBroken, q.path, err)
 }
 
-// errBroken begins the message of a call whose connection broke twice.
+// errBroken begins the message of a call whose connection broke: twice, or in
+// the middle of the answer.
 var errBroken = errors.New("the connection to the engine broke")
 
 // failureFrom reads the error that came with a status that is not 2xx.
@@ -211,7 +212,7 @@ func (c *Client) into(ctx context.Context, q call, out any) (int, error) {
 		if ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
-		return 0, fmt.Errorf("read the engine's answer to %s: %w", q.path, err)
+		return 0, fmt.Errorf("%w while it answered %s: %w", errBroken, q.path, err)
 	}
 	return resp.StatusCode, nil
 }

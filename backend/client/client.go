@@ -97,6 +97,20 @@ func IsNotRunning(err error) bool {
 	return errors.As(err, &e)
 }
 
+// IsPassing reports whether err is of the kind that a restart of the engine
+// makes: a broken connection, or an engine that does not serve at the moment.
+// Doing the same again later may succeed.
+func IsPassing(err error) bool {
+	if IsNotRunning(err) {
+		return false
+	}
+	var f *backend.Failure
+	if errors.As(err, &f) {
+		return f.Kind == backend.FailEngineDown || f.Kind == backend.FailBusy
+	}
+	return errors.Is(err, errBroken)
+}
+
 func notRunning(err error, where string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
