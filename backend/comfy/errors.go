@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 	"syscall"
 	"unicode"
@@ -119,9 +120,15 @@ func Plain(s string, limit int) string {
 	return s
 }
 
-// printable is s without control and formatting characters but newline and tab,
-// and as valid UTF-8.
+// escapes are the sequences that colour a terminal's text, or name its window.
+var escapes = regexp.MustCompile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|\x1b.")
+
+// printable is s without terminal sequences, without control and formatting characters
+// but newline and tab, and as valid UTF-8.
 func printable(s string) string {
+	if strings.ContainsRune(s, 0x1b) {
+		s = escapes.ReplaceAllString(s, "")
+	}
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' {
 			return r
