@@ -1,0 +1,43 @@
+package keeper
+
+import (
+	"net"
+
+	"easel/backend"
+)
+
+// Handover is what one keeper leaves to the next: by an engine whose keeper died,
+// or by a keeper that replaces itself. Inherit reads it.
+type Handover struct {
+	StateDir  string             `json:"state_dir"`
+	OldKeeper int                `json:"old_keeper"` // pid; our own after an exec in place
+	Engine    int                `json:"engine"`     // pid that must end before a new engine starts, 0: none
+	Restarts  int                `json:"restarts"`
+	LastCrash *backend.CrashInfo `json:"last_crash"`
+	Living    []Living           `json:"living"`
+	Listeners []handedListener   `json:"listeners"`
+	LockFD    int                `json:"lock_fd"` // 0: the lock must be taken
+	// Children says that the living are children of this process.
+	Children bool `json:"children"`
+
+	answer net.Conn // where the outcome is told, nil after an exec in place
+}
+
+// handedListener is a listener that lies open at a descriptor.
+type handedListener struct {
+	Name    string `json:"name"` // controlName: the control socket
+	Network string `json:"network"`
+	Address string `json:"address"`
+	FD      int    `json:"fd"`
+}
+
+// controlName is the name of the control socket among the listeners.
+const controlName = "control"
+
+// TakeoverOptions is what an engine knows when its keeper died.
+type TakeoverOptions struct {
+	StateDir string
+	Listener *net.UnixListener // the control listener
+	// Args are the arguments of the new keeper: {"keeper-takeover"}.
+	Args []string
+}
