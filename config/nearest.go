@@ -1,0 +1,114 @@
+package config
+
+import (
+	"sort"
+	"strings"
+	"unicode/utf8"
+)
+
+// unknown is the complaint about a key that does not exist.
+func unknown(path string) string {
+	best, score := "", 1<<30
+	for _, k := range keys {
+		if d := keyDistance(path, k.Path); d < score {
+			best, score = k.Path, d
+		}
+	}
+	if best != "" && score <= tolerance(path) {
+		return "unknown key " + show(path) + ": did you mean " + best + "?"
+	}
+	section, _, found := strings.Cut(path, ".")
+	var names []string
+	for _, k := range keys {
+		if found && k.section() == section {
+			names = append(names, k.name())
+		}
+	}
+	if len(names) > 0 {
+		return "unknown key " + show(path) + ": [" + section + "] has " + strings.Join(names, ", ")
+	}
+	return "unknown key " + show(path) + ": `easel config init` writes every key there is"
+}
+
+// keyDistance compares whole paths, and last names with a small charge for
+// standing in another section.
+func keyDistance(path, known string) int {
+	whole := distance(path, known)
+	last := distance(lastName(path), lastName(known)) + 1
+	return min(whole, last)
+}
+
+func lastName(path string) string { return path[strings.LastIndexByte(path, '.')+1:] }
+
+func tolerance(s string) int { return max(2, utf8.RuneCountInString(lastName(s))/3) }
+
+// meant is ": did you mean X?" for the nearest of names, "" when none is near.
+func meant(s string, names []string, before, after string) string {
+	best, score := "", 1<<30
+	for _, name := range names {
+		if d := distance(s, name); d < score {
+			best, score = name, d
+		}
+	}
+	if score > tolerance(s) {
+		return ": there are " + before + strings.Join(names, after+", "+before) + after
+	}
+	return ": did you mean " + before + best + after + "?"
+}
+
+func nearestEnv(name string) string {
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = k.Env
+	}
+	best, score := "", 1<<30
+	for _, known := range names {
+		if d := distance(name, known); d < score {
+			best, score = known, d
+		}
+	}
+	if score > 4 {
+		return ": `easel config init` writes every key there is"
+	}
+	return ": did you mean " + best + "?"
+}
+
+func sectionNames() []string {
+	names := make([]string, 0, len(sectionDocs))
+	for name := range sectionDocs {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names
+}
+
+// show is a name from a file, fit for a screen.
+func show(s string) string { return clip(strings.Map(printable, s), 60) }
+
+// distance is the number of letters to insert, delete, change or swap with
+// their neighbour to make b of a. Names longer than 64 bytes are never near.
+func distance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 1 << 20
+	}
+	x, y := []rune(strings.ToLower(a)), []rune(strings.ToLower(b))
+	before, last, row := make([]int, len(y)+1), make([]int, len(y)+1), make([]int, len(y)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(x); i++ {
+		row[0] = i
+		for j := 1; j <= len(y); j++ {
+			cost := 1
+			if x[i-1] == y[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && x[i-1] == y[j-2] && x[i-2] == y[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return last[len(y)]
+}
