@@ -1,5 +1,11 @@
 package widget
 
+import (
+	"strings"
+
+	"easel/tui/theme"
+)
+
 // List is the cursor and the scroll position of a list that is drawn elsewhere.
 // The zero value stands on the first item.
 type List struct {
@@ -27,4 +33,17 @@ func (l *List) Clamp(n, h int) {
 func (l *List) Move(d, n, h int) {
 	l.Cur += d
 	l.Clamp(n, h)
+}
+
+// Select draws a styled line as the one under the cursor, w cells wide: the
+// background of the selection goes on under every styled part of it.
+func Select(t *theme.Theme, line string, w int) string {
+	line = Fit(line, w)
+	on, off, ok := strings.Cut(t.Select.Render("\x00"), "\x00")
+	if !ok {
+		return line
+	}
+	line = strings.ReplaceAll(line, "\x1b[m", "\x1b[m"+on)
+	line = strings.ReplaceAll(line, "\x1b[0m", "\x1b[0m"+on)
+	return on + line + off
 }
