@@ -6,69 +6,46 @@
 package gallery
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"image"
+	"os"
 	"strings"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
-	"github.com/charmbracelet/x/ansi"
+	"github.com/charmbracelet/colorprofile"
 
+	"easel/tui/picture"
 	"easel/tui/text"
 )
 
-// Mode is how pictures are drawn.
-type Mode int
-
-// The modes.
-const (
-	Blocks Mode = iota // half blocks, in any terminal with colours
-	Kitty              // the terminal's own images, by placeholders
-	None               // no colours: pictures are named, not drawn
-)
-
-// Limits on one picture.
+// Limits on pictures.
 const (
 	fetchTimeout = 20 * time.Second
-	firstID      = 40 // kitty ids, one byte so that they survive 256 colours
-	lastID       = 254
+	cacheBytes   = 4 << 20
+	liveBytes    = 32_000                 // of one live preview
+	liveEvery    = 300 * time.Millisecond // between two live previews of a slot
 )
+
+// Live begins the key of a picture that is shown once and replaced soon, a
+// preview: it is sent smaller, not more often than a few times a second, and not
+// kept.
+const Live = "live:"
 
 // Source makes the encoded bytes (PNG, JPEG …) of a picture that fits in w×h
 // pixels. It is called in a command.
 type Source func(ctx context.Context, w, h int) ([]byte, error)
 
-// Painter turns pictures into what a terminal takes.
-type Painter interface {
-	// Decode reads encoded bytes, refusing absurd sizes.
-	Decode(data []byte) (image.Image, error)
-	// Fit is the size in cells of a picture of w×h pixels inside cols×rows cells
-	// of cw×ch pixels.
-	Fit(w, h, cols, rows, cw, ch int) (c, r int)
-	// Blocks draws img as exactly r lines of c cells.
-	Blocks(img image.Image, c, r int) []string
-	// Transmit is the escape sequence that sends img under id for c×r placeholder
-	// cells of cw×ch pixels.
-	Transmit(id int, img image.Image, c, r, cw, ch int, tmux bool) (string, error)
-	// Placeholders are the r lines of c cells that show id.
-	Placeholders(id, c, r int) []string
-	// Delete is the sequence that frees id.
-	Delete(id int, tmux bool) string
-}
-
 // Gallery holds the slots. Use it from Update only; Lines from View too.
 type Gallery struct {
-	ctx   context.Context
-	paint Painter
-
-	mode         Mode
-	tmux         bool
-	cellW, cellH int
-	slots        map[string]*slot
-	nextID       int
-	rev          int
+	ctx     context.Context
+	caps    picture.Caps
+	profile colorprofile.Profile
+	ids     *picture.IDs
+	cache   *picture.Cache
+	slots   map[string]*slot
+	rev     int
 }
 
 // slot is one place for a picture.
@@ -77,7 +54,7 @@ type slot struct {
 	shown *art // what is shown, nil while nothing is
 	err   string
 	busy  bool
-	id    int // kitty id, 0 while it has none
+	last  time.Time // when the last run was started
 }
 
 // wish is one request; two wishes are the same when key and size are.
@@ -101,40 +78,61 @@ type art struct {
 type paintedMsg struct {
 	slot string
 	wish wish
-	id   int
-	mode Mode
+	how  how
 	art  *art
 	raw  string
 	err  error
 }
 
-// New makes a gallery that draws with p until ctx ends.
-func New(ctx context.Context, p Painter) *Gallery {
-	return &Gallery{ctx: ctx, paint: p, cellW: 8, cellH: 16, slots: map[string]*slot{}, nextID: firstID}
+// how is everything besides the wish that a painted picture depends on.
+type how struct {
+	id      int // kitty id, 0 for blocks
+	proto   picture.Protocol
+	profile colorprofile.Profile
+	tmux    bool
+	cw, ch  int
+}
+
+// New makes a gallery that works until ctx ends, for a terminal of which caps is
+// known so far.
+func New(ctx context.Context, caps picture.Caps) *Gallery {
+	return &Gallery{
+		ctx: ctx, caps: caps, profile: colorprofile.TrueColor, slots: map[string]*slot{},
+		ids: picture.NewIDs(os.Getpid()), cache: picture.NewCache(cacheBytes),
+	}
 }
 
 // Rev grows whenever what Lines returns may have changed.
 func (g *Gallery) Rev() int { return g.rev }
 
-// Mode is how pictures are drawn now.
-func (g *Gallery) Mode() Mode { return g.mode }
+// Protocol is how pictures are drawn now.
+func (g *Gallery) Protocol() picture.Protocol { return g.caps.Protocol(g.profile) }
 
-// SetMode changes how pictures are drawn and paints anew what is shown.
-func (g *Gallery) SetMode(m Mode, tmux bool) tea.Cmd {
-	if g.mode == m && g.tmux == tmux {
-		return nil
-	}
-	g.mode, g.tmux = m, tmux
-	return g.Again()
-}
+// Query is what to ask the terminal, "" when it must not be asked.
+func (g *Gallery) Query() string { return g.caps.Query() }
 
-// SetCell tells the size of a cell in pixels.
-func (g *Gallery) SetCell(w, h int) tea.Cmd {
-	if w < 1 || h < 1 || w > 200 || h > 400 || (w == g.cellW && h == g.cellH) {
-		return nil
+// Answer takes a message of the terminal, which may be an answer to Query, and
+// paints anew when it changes how pictures are drawn.
+func (g *Gallery) Answer(msg tea.Msg) tea.Cmd {
+	before, cw, ch := g.Protocol(), g.caps.CellW, g.caps.CellH
+	switch msg := msg.(type) {
+	case tea.TerminalVersionMsg:
+		g.caps.Terminal(msg.Name)
+	case tea.ColorProfileMsg:
+		if g.profile == msg.Profile {
+			return nil
+		}
+		g.profile = msg.Profile
+		return g.Again()
+	case tea.WindowSizeMsg:
+		g.caps.Resize(msg.Width, msg.Height)
+	default:
+		g.caps.Update(msg)
 	}
-	g.cellW, g.cellH = w, h
-	return g.Again()
+	if g.Protocol() != before || g.Protocol() == picture.Kitty && (g.caps.CellW != cw || g.caps.CellH != ch) {
+		return g.Again()
+	}
+	return nil
 }
 
 // Again paints every slot anew, for a terminal that forgot (resume, redraw).
@@ -161,91 +159,108 @@ func (g *Gallery) Want(name, key string, cols, rows int, src Source) tea.Cmd {
 		s = &slot{}
 		g.slots[name] = s
 	}
-	w := wish{key: key, cols: cols, rows: rows, src: src}
+	w := wish{key: key, cols: min(cols, picture.MaxCells), rows: min(rows, picture.MaxCells), src: src}
 	if s.wish.same(w) {
 		return nil
 	}
 	s.wish, s.err = w, ""
-	if g.mode == None {
-		return nil
-	}
 	return g.start(name, s)
 }
 
 // start runs the slot's wish unless a run is in flight; that one starts the
 // newest wish when it ends.
 func (g *Gallery) start(name string, s *slot) tea.Cmd {
-	if s.busy || g.mode == None || s.wish.src == nil {
+	if s.busy || s.wish.src == nil {
 		return nil
 	}
 	s.busy = true
-	if g.mode == Kitty && s.id == 0 {
-		s.id = g.newID()
+	h := how{proto: g.Protocol(), profile: g.profile, tmux: g.caps.Tmux, cw: g.caps.CellW, ch: g.caps.CellH}
+	if h.proto == picture.Kitty {
+		h.id, _, _ = g.ids.Get(name)
 	}
-	id, w, mode, tmux, cw, ch, p, parent := s.id, s.wish, g.mode, g.tmux, g.cellW, g.cellH, g.paint, g.ctx
+	w, cache, parent := s.wish, g.cache, g.ctx
+	wait := time.Duration(0)
+	if now := time.Now(); strings.HasPrefix(w.key, Live) {
+		wait = liveEvery - now.Sub(s.last)
+		s.last = now.Add(max(wait, 0))
+	}
 	return func() tea.Msg {
 		ctx, cancel := context.WithTimeout(parent, fetchTimeout)
 		defer cancel()
-		m := paintedMsg{slot: name, wish: w, id: id, mode: mode}
-		m.art, m.raw, m.err = paint(ctx, p, w, id, mode, tmux, cw, ch)
+		if wait > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
+			}
+		}
+		m := paintedMsg{slot: name, wish: w, how: h}
+		m.art, m.raw, m.err = paint(ctx, cache, w, h)
 		return m
 	}
 }
 
-func paint(ctx context.Context, p Painter, w wish, id int, mode Mode, tmux bool, cw, ch int) (*art, string, error) {
+// paint makes w ready to draw. It blocks while the picture is fetched.
+func paint(ctx context.Context, cache *picture.Cache, w wish, h how) (*art, string, error) {
+	cw, ch := h.cw, h.ch
+	if cw == 0 || ch == 0 {
+		cw, ch = 8, 16
+	}
 	pw, ph := w.cols*cw, w.rows*ch
-	if mode == Blocks {
-		cw, ch = 1, 2 // a cell is two pixels, one above the other
-		pw, ph = w.cols*2, w.rows*4
+	if h.proto == picture.Blocks {
+		pw, ph = w.cols*2, w.rows*4 // twice what is drawn, for a better mean
 	}
 	data, err := w.src(ctx, pw, ph)
 	if err != nil {
 		return nil, "", err
 	}
-	img, err := p.Decode(data)
+	iw, ih, err := picture.Size(data)
 	if err != nil {
 		return nil, "", err
 	}
-	b := img.Bounds()
 	a := &art{key: w.key, cols: w.cols, rows: w.rows}
-	a.c, a.r = p.Fit(b.Dx(), b.Dy(), w.cols, w.rows, cw, ch)
-	if a.c < 1 || a.r < 1 {
-		return nil, "", fmt.Errorf("%s", text.T("the picture does not fit here"))
+	if a.c, a.r = picture.Fit(iw, ih, w.cols, w.rows, h.cw, h.ch); a.c < 1 || a.r < 1 {
+		return nil, "", errors.New(text.T("the picture does not fit here"))
 	}
-	if mode == Blocks {
-		a.lines = p.Blocks(img, a.c, a.r)
+	draw := func() (string, error) {
+		img, err := picture.Decode(data)
+		if err != nil {
+			return "", err
+		}
+		if h.proto == picture.Blocks {
+			return picture.HalfBlocks(img, a.c, a.r, h.profile), nil
+		}
+		t := picture.Transmission{ID: h.id, Cols: a.c, Rows: a.r, CellW: h.cw, CellH: h.ch, Tmux: h.tmux}
+		if strings.HasPrefix(w.key, Live) {
+			t.MaxBytes = liveBytes
+		}
+		return picture.Transmit(img, t)
+	}
+	out, err := cached(cache, w, h, a, draw)
+	if err != nil {
+		return nil, "", err
+	}
+	if h.proto == picture.Blocks {
+		a.lines = strings.Split(out, "\n")
 		return a, "", nil
 	}
-	raw, err := p.Transmit(id, img, a.c, a.r, cw, ch, tmux)
-	if err != nil {
-		return nil, "", err
-	}
-	a.lines = p.Placeholders(id, a.c, a.r)
-	return a, raw, nil
+	a.lines = strings.Split(picture.Placeholder(h.id, a.c, a.r), "\n")
+	return a, out, nil
 }
 
-// newID is the next kitty id that no slot uses.
-func (g *Gallery) newID() int {
-	for range lastID - firstID + 1 {
-		id := g.nextID
-		g.nextID++
-		if g.nextID > lastID {
-			g.nextID = firstID
-		}
-		if !g.uses(id) {
-			return id
-		}
+// cached is what draw makes, kept for the next time unless w is a live preview.
+func cached(cache *picture.Cache, w wish, h how, a *art, draw func() (string, error)) (string, error) {
+	if strings.HasPrefix(w.key, Live) {
+		return draw()
 	}
-	return lastID
-}
-
-func (g *Gallery) uses(id int) bool {
-	for _, s := range g.slots {
-		if s.id == id {
-			return true
-		}
+	k := picture.Key{Source: fmt.Sprintf("%s#%d#%d", w.key, h.id, h.profile), Cols: a.c, Rows: a.r, Protocol: h.proto}
+	if s, ok := cache.Get(k); ok {
+		return s, nil
 	}
-	return false
+	s, err := draw()
+	if err == nil {
+		cache.Put(k, s)
+	}
+	return s, err
 }
 
 // Update takes the gallery's own messages; ok is false for any other.
@@ -255,25 +270,26 @@ func (g *Gallery) Update(msg tea.Msg) (cmd tea.Cmd, ok bool) {
 		return nil, false
 	}
 	s := g.slots[m.slot]
-	if s == nil { // dropped meanwhile
+	if s == nil { // dropped meanwhile: the picture was never sent
 		return nil, true
 	}
 	s.busy = false
-	if m.mode != g.mode || m.id != s.id && m.mode == Kitty {
+	if m.how.proto != g.Protocol() || m.how.profile != g.profile {
 		return g.start(m.slot, s), true
 	}
 	g.rev++
 	var cmds []tea.Cmd
+	same := m.wish.same(s.wish)
 	switch {
-	case m.err != nil && g.ctx.Err() == nil && m.wish.same(s.wish):
-		s.err, s.shown = m.err.Error(), nil
 	case m.err == nil:
 		s.shown = m.art
 		if m.raw != "" {
 			cmds = append(cmds, tea.Raw(m.raw))
 		}
+	case same && g.ctx.Err() == nil:
+		s.err, s.shown = m.err.Error(), nil
 	}
-	if !m.wish.same(s.wish) {
+	if !same {
 		cmds = append(cmds, g.start(m.slot, s))
 	}
 	return tea.Batch(cmds...), true
@@ -287,19 +303,17 @@ func (g *Gallery) Drop(name string) tea.Cmd {
 	}
 	delete(g.slots, name)
 	g.rev++
-	if s.id == 0 {
-		return nil
+	if id, ok := g.ids.Release(name); ok {
+		return tea.Raw(picture.Delete(id, g.caps.Tmux))
 	}
-	return tea.Raw(g.paint.Delete(s.id, g.tmux))
+	return nil
 }
 
 // Free is the sequence that frees every picture, for when the console ends.
 func (g *Gallery) Free() string {
 	var b strings.Builder
-	for _, s := range g.slots {
-		if s.id != 0 {
-			b.WriteString(g.paint.Delete(s.id, g.tmux))
-		}
+	for _, id := range g.ids.All() {
+		b.WriteString(picture.Delete(id, g.caps.Tmux))
 	}
 	return b.String()
 }
@@ -320,7 +334,7 @@ func (g *Gallery) Shown(name string) (key, err string) {
 // nothing to draw. A picture painted for another size is not drawn.
 func (g *Gallery) Lines(name string, cols, rows int) (lines []string, ok bool) {
 	s := g.slots[name]
-	if s == nil || s.shown == nil || g.mode == None {
+	if s == nil || s.shown == nil {
 		return nil, false
 	}
 	a := s.shown
@@ -340,19 +354,4 @@ func (g *Gallery) Lines(name string, cols, rows int) (lines []string, ok bool) {
 		lines[i] = left + a.lines[i-top] + right
 	}
 	return lines, true
-}
-
-// Ask is the sequence that asks a terminal whether it takes kitty images (a
-// query of one pixel) and how large its cells are. Inside tmux the query is
-// passed through to the terminal outside.
-func Ask(tmux bool) string {
-	query := ansi.KittyGraphics([]byte("AAAA"), "i=31", "s=1", "v=1", "a=q", "t=d", "f=24")
-	var b bytes.Buffer
-	if tmux {
-		b.WriteString(ansi.TmuxPassthrough(query))
-	} else {
-		b.WriteString(query)
-	}
-	b.WriteString("\x1b[16t") // size of a cell in pixels
-	return b.String()
 }

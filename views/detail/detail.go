@@ -12,6 +12,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"easel/backend"
+	"easel/tui/gallery"
 	"easel/tui/screen"
 	"easel/tui/text"
 	"easel/tui/widget"
@@ -139,7 +140,7 @@ func (m *Model) want() tea.Cmd {
 		})
 	}
 	if p := m.env.State.Preview[m.job.ID]; p != nil {
-		return m.env.Pics.Want(m.slot, fmt.Sprintf("%s/preview/%d", m.job.ID, m.env.State.Previews), cols, rows,
+		return m.env.Pics.Want(m.slot, gallery.Live+fmt.Sprintf("%s/%d", m.job.ID, m.env.State.Previews), cols, rows,
 			func(context.Context, int, int) ([]byte, error) { return p.Data, nil })
 	}
 	return nil

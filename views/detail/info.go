@@ -4,7 +4,6 @@ import (
 	"strings"
 
 	"easel/backend"
-	"easel/tui/gallery"
 	"easel/tui/screen"
 	"easel/tui/text"
 	"easel/tui/widget"
@@ -19,10 +18,7 @@ func Instead(env *screen.Env, slot string, cols, rows int) []string {
 	t := env.Theme
 	_, err := env.Pics.Shown(slot)
 	say, style := text.T("the picture comes …"), t.Muted
-	switch {
-	case env.Pics.Mode() == gallery.None:
-		say = text.T("This terminal has no colours, so pictures are not drawn. y copies the path.")
-	case err != "":
+	if err != "" {
 		say, style = text.T("no picture: %s", widget.Clean(err)), t.Warn
 	}
 	lines := make([]string, rows)

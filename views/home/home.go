@@ -11,6 +11,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"easel/backend"
+	"easel/tui/gallery"
 	"easel/tui/screen"
 	"easel/tui/text"
 	"easel/tui/widget"
@@ -161,7 +162,7 @@ func (m *Model) want() tea.Cmd {
 		if p == nil {
 			return m.env.Pics.Drop(nowSlot)
 		}
-		key := fmt.Sprintf("%s/preview/%d", j.ID, m.env.State.Previews)
+		key := gallery.Live + fmt.Sprintf("%s/%d", j.ID, m.env.State.Previews)
 		return m.env.Pics.Want(nowSlot, key, cols, rows, func(context.Context, int, int) ([]byte, error) { return p.Data, nil })
 	}
 	svc, id, n := m.svc, j.ID, act.Image(j)
@@ -240,7 +241,6 @@ func (m *Model) turn(d int) func() tea.Cmd {
 
 // Actions are what Home can do now.
 func (m *Model) Actions() []screen.Action {
-	m.cache.own++
 	if m.detail.IsOpen() {
 		return m.detail.Actions()
 	}

@@ -10,7 +10,6 @@ import (
 
 // Actions are what the screen can do now.
 func (m *Model) Actions() []screen.Action {
-	m.own++
 	if m.detail.IsOpen() {
 		return m.detail.Actions()
 	}
