@@ -363,7 +363,7 @@ func (k *keeper) onTick(now time.Time) {
 		return
 	}
 	switch silent := now.Sub(e.heard); {
-	case silent > k.cfg.SilentAfter+5*time.Second:
+	case silent > k.cfg.SilentAfter+min(k.cfg.SilentAfter, 5*time.Second):
 		if !e.killed {
 			e.killed = true
 			k.log.Error("the engine did not end by SIGQUIT: killing it", "engine", e.pid)

@@ -14,7 +14,7 @@ func receive(c *net.UnixConn, b []byte) (int, []*os.File, error) {
 	oob := make([]byte, unix.CmsgSpace(8*4))
 	n, oobn, _, _, err := c.ReadMsgUnix(b, oob)
 	if err != nil {
-		return n, nil, err
+		return 0, nil, err // n is -1 after some errors
 	}
 	if n == 0 && oobn == 0 {
 		return 0, nil, io.EOF
