@@ -22,6 +22,9 @@ type Conn struct {
 	ends   chan Ended
 	once   sync.Once
 
+	replaced    chan struct{} // closed when another engine is to follow
+	replaceOnce sync.Once
+
 	writing sync.Mutex // held while a message is written
 
 	// mu guards the fields that follow.
@@ -45,7 +48,8 @@ type heldListener struct {
 func attach(c *net.UnixConn) (*Conn, Hello, error) {
 	conn := &Conn{
 		wire: newWire(c), closed: make(chan struct{}), ends: make(chan Ended),
-		waiting: map[uint64]chan message{}, living: map[string]Living{},
+		replaced: make(chan struct{}),
+		waiting:  map[uint64]chan message{}, living: map[string]Living{},
 		more: make(chan struct{}, 1), listeners: map[string]heldListener{},
 	}
 	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
@@ -98,6 +102,11 @@ func (c *Conn) Ends() <-chan Ended { return c.ends }
 
 // Closed is closed when the keeper is gone, or after Close.
 func (c *Conn) Closed() <-chan struct{} { return c.closed }
+
+// Replaced is closed when this engine is to make room for that of a new binary:
+// close the intake, finish the requests in flight, end streams, close the database
+// and exit within Hello.StopWithin, without stopping workers.
+func (c *Conn) Replaced() <-chan struct{} { return c.replaced }
 
 // Start starts a launch, or finds it started already. It returns when the
 // process runs, or with the reason why it could not be started. The answer of a
@@ -202,8 +211,8 @@ func (c *Conn) Unlisten(ctx context.Context, name string) error {
 
 // Reload asks the keeper to replace itself by the binary exe, in place. The
 // binary's preflight must pass, else nothing changes and the reason is returned.
-// After nil the keeper stops this engine by SIGTERM without touching workers, and
-// the new binary's engine follows.
+// After nil the new keeper closes Replaced of this engine, workers stay, and the
+// new binary's engine follows.
 func (c *Conn) Reload(ctx context.Context, exe string) error {
 	_, err := c.call(ctx, message{Op: opReload, Exe: exe})
 	return err
@@ -277,6 +286,8 @@ func (c *Conn) read() {
 		switch m.Op {
 		case opAnswer:
 			c.answered(m)
+		case opReplace:
+			c.replaceOnce.Do(func() { close(c.replaced) })
 		case opEnded:
 			if m.Ended != nil {
 				c.ended(*m.Ended)

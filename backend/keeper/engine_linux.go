@@ -33,14 +33,17 @@ type engine struct {
 	ticks   uint64
 	started time.Time
 	conn    *net.UnixConn
-	out     chan message // to its writer; closed when the engine has ended
-	heard   time.Time    // when it last said something
-	greeted bool         // it answered the hello
-	ready   bool         // it serves
-	stop    bool         // it said that its next exit ends the keeper
-	quit    bool         // we sent SIGQUIT
-	killed  bool         // we sent SIGKILL
-	logFrom int64        // where its part of engine.log begins
+	wire    *wire
+	out     chan message  // to its writer; closed when the engine has ended
+	read    chan struct{} // closed when nothing more is read from it
+	wrote   chan struct{} // closed when nothing more is written to it
+	heard   time.Time     // when it last said something
+	greeted bool          // it answered the hello
+	ready   bool          // it serves
+	stop    bool          // it said that its next exit ends the keeper
+	quit    bool          // we sent SIGQUIT
+	killed  bool          // we sent SIGKILL
+	logFrom int64         // where its part of engine.log begins
 }
 
 // startEngine forks the engine and greets it. A failure counts as a crash.
@@ -87,35 +90,64 @@ func (k *keeper) forkEngine() (*engine, error) {
 		_ = ours.Close()
 		return nil, err
 	}
-	k.gen++
 	ticks, _ := process.StartTicks(pid)
-	e := &engine{
-		gen: k.gen, pid: pid, ticks: ticks, started: time.Now(), conn: ours,
-		out: make(chan message, 4096), heard: time.Now(), logFrom: from,
-	}
-	w := newWire(ours)
-	go k.listen(e.gen, w)
-	go func() { // owned by the engine's life: ends when out is closed or the pair breaks
-		for m := range e.out {
+	e := &engine{pid: pid, ticks: ticks, started: time.Now(), conn: ours, logFrom: from}
+	k.converse(e, nil)
+	return e, nil
+}
+
+// converse starts the two goroutines that speak with an engine. read is what was
+// already read of a message that is not whole. They end when the pair breaks, or by
+// hush; out is closed when the engine has ended.
+func (k *keeper) converse(e *engine, read []byte) {
+	k.gen++
+	e.gen, e.heard = k.gen, time.Now()
+	e.out = make(chan message, 4096)
+	e.wire = newWire(e.conn)
+	e.wire.buf = append(e.wire.buf, read...)
+	e.read, e.wrote = make(chan struct{}), make(chan struct{})
+	gen, w, out, didRead, wrote := e.gen, e.wire, e.out, e.read, e.wrote
+	go func() {
+		defer close(didRead)
+		for {
+			m, err := w.read()
+			if err != nil {
+				return
+			}
+			k.inbox <- event{gen: gen, msg: &m}
+		}
+	}()
+	go func() {
+		defer close(wrote)
+		for m := range out {
 			if w.write(m) != nil {
-				_ = ours.Close()
+				_ = w.conn.Close()
 				return
 			}
 		}
 	}()
-	return e, nil
 }
 
-// listen hands the messages of one engine to the loop until the pair closes.
-func (k *keeper) listen(gen int, w *wire) {
-	for {
-		m, err := w.read()
-		if err != nil {
-			closeAll(w.files)
-			return
+// hush ends the two goroutines, so that the pair can go to another image of this
+// process, and says what was read of a message that is not whole. Messages that
+// were read are handled.
+func (k *keeper) hush(e *engine) []byte {
+	_ = e.conn.SetReadDeadline(time.Unix(1, 0))
+	for quiet := false; !quiet; {
+		select {
+		case ev := <-k.inbox:
+			k.onEvent(ev)
+		case <-e.read:
+			quiet = true
 		}
-		k.inbox <- event{gen: gen, msg: &m}
 	}
+	for len(k.inbox) > 0 {
+		k.onEvent(<-k.inbox)
+	}
+	close(e.out)
+	<-e.wrote // bounded by the deadline of a write
+	_ = e.conn.SetReadDeadline(time.Time{})
+	return e.wire.buf
 }
 
 // send queues a message for the engine. One that reads nothing is left to the
@@ -193,8 +225,9 @@ func (k *keeper) engineEnded(status unix.WaitStatus) {
 		k.notServed = time.Now()
 	}
 	switch {
-	case k.phase == reloading:
-		k.execReload()
+	case k.phase == replacing:
+		k.log.Info("the old binary's engine has ended", "engine", e.pid)
+		k.phase, k.deadline, k.nextStart = running, time.Time{}, time.Now()
 		return
 	case k.phase != running:
 		if k.phase == stoppingEngine {

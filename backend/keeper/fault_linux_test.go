@@ -42,16 +42,35 @@ func TestKeeperDiesBetweenForkAndAnswer(t *testing.T) {
 
 func TestKeeperDiesDuringAdoption(t *testing.T) {
 	t.Parallel()
-	b := faulty(t, "keeper.adoption=sleep=1ms,keeper.adopted=kill-self")
+	b := faulty(t, "keeper.adoption=kill-self")
 	first := b.engine()
 	w := b.launch("w1", "plain")
 	kill(t, first.Hello.KeeperPID)
-	b.wait("the first keeper to be gone", func() bool { return !process.Alive(first.Hello.KeeperPID, 0) })
-	// The one that takes over dies before it answers; whoever comes next finds all.
-	b.wait("nothing but the worker", func() bool { return len(b.processes()) == 1 })
-	_ = b.cmd.Wait()
-	b.serve()
-	if l := b.engine().Hello.Living; len(l) != 1 || l[0].PID != w.PID {
+	b.wait("another keeper", func() bool { return b.engine().Hello.KeeperPID != first.Hello.KeeperPID })
+	now := b.engine()
+	if _, err := os.Stat(filepath.Join(b.dir, "marks", "fault-keeper.adoption")); err != nil {
+		t.Errorf("the fault point was not hit: %v", err)
+	}
+	if l := now.Hello.Living; len(l) != 1 || l[0].PID != w.PID {
 		t.Errorf("living: %+v", l)
 	}
+	b.stop(now.Hello.KeeperPID)
+}
+
+func TestKeeperDiesBetweenCloexecAndExec(t *testing.T) {
+	t.Parallel()
+	b := faulty(t, "keeper.before-exec=kill-self")
+	first := b.engine()
+	w := b.launch("w1", "plain")
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.do("/reload?exe="+exe, nil, nil)
+	b.wait("another keeper", func() bool { return b.engine().Hello.KeeperPID != first.Hello.KeeperPID })
+	now := b.engine()
+	if l := now.Hello.Living; len(l) != 1 || l[0].PID != w.PID || !l[0].Adopted {
+		t.Errorf("living: %+v", l)
+	}
+	b.stop(now.Hello.KeeperPID)
 }

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"net"
+	"time"
 
 	"easel/backend"
 )
@@ -19,6 +20,9 @@ type Handover struct {
 	LockFD    int                `json:"lock_fd"` // 0: the lock must be taken
 	// Children says that the living are children of this process.
 	Children bool `json:"children"`
+	// Replace is the engine of the old binary, a child too: it goes on until the new
+	// keeper has asked it to end.
+	Replace *handedEngine `json:"replace,omitempty"`
 
 	answer net.Conn // where the outcome is told, nil after an exec in place
 }
@@ -29,6 +33,17 @@ type handedListener struct {
 	Network string `json:"network"`
 	Address string `json:"address"`
 	FD      int    `json:"fd"`
+}
+
+// handedEngine is an engine that runs across an exec in place.
+type handedEngine struct {
+	PID     int       `json:"pid"`
+	Ticks   uint64    `json:"ticks"`
+	FD      int       `json:"fd"` // the keeper's end of the pair
+	Unread  []byte    `json:"unread"`
+	Ready   bool      `json:"ready"`
+	Started time.Time `json:"started"`
+	LogFrom int64     `json:"log_from"`
 }
 
 // controlName is the name of the control socket among the listeners.

@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"easel/backend"
 )
 
@@ -68,41 +66,56 @@ func Takeover(ctx context.Context, c *Conn, o TakeoverOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, takeoverWithin)
 	defer cancel()
 	defaultTo(&o.Args, []string{"keeper-takeover"})
-	ours, theirs, err := socketPair()
-	if err != nil {
+	var err error
+	for range 3 { // the new one may be killed as well
+		if err = takeover(ctx, c, o); !errors.Is(err, errNoAnswer) || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil && !errors.As(err, new(ErrRunning)) {
 		return fmt.Errorf("start a new keeper: %w", err)
 	}
+	return err
+}
+
+// errNoAnswer says that a new keeper ended before it said anything.
+var errNoAnswer = errors.New("it ended before it answered")
+
+func takeover(ctx context.Context, c *Conn, o TakeoverOptions) error {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return err
+	}
 	defer func() { _ = ours.Close() }()
+	defer func() { _ = theirs.Close() }()
 	out, err := openLog(filepath.Join(o.StateDir, keeperLog), maxKeeperLog)
 	if err != nil {
-		return fmt.Errorf("start a new keeper: %w", err)
+		return err
 	}
 	defer func() { _ = out.Close() }()
 	null, err := os.Open(os.DevNull)
 	if err != nil {
-		return fmt.Errorf("start a new keeper: %w", err)
+		return err
 	}
 	defer func() { _ = null.Close() }()
 	h, files := handoverOf(c, o)
 	files = append([]syscall.Conn{null, out, out, theirs}, files...)
 	env := append(os.Environ(), envHandover+"=3")
 	pid, err := spawn(append([]string{selfExe}, o.Args...), env, "", files)
-	_ = theirs.Close()
 	if err != nil {
-		return fmt.Errorf("start a new keeper: %w", err)
+		return err
 	}
-	go func() { _, _ = syscall.Wait4(pid, nil, 0, nil) }() // in case it fails before we end
-	if err := json.NewEncoder(ours).Encode(h); err != nil {
-		return fmt.Errorf("start a new keeper: %w", err)
-	}
-	if err := ours.CloseWrite(); err != nil {
-		return fmt.Errorf("start a new keeper: %w", err)
+	_ = theirs.Close()
+	go func() { _, _ = syscall.Wait4(pid, nil, 0, nil) }() // in case it ends before we do
+	err = json.NewEncoder(ours).Encode(h)
+	if err = errors.Join(err, ours.CloseWrite()); err != nil {
+		return fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = ours.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var got outcome
 	if err := json.NewDecoder(ours).Decode(&got); err != nil {
-		return fmt.Errorf("start a new keeper: it did not answer: %w", err)
+		return fmt.Errorf("%w: %w", errNoAnswer, errors.Join(ctx.Err(), err))
 	}
 	return got.err()
 }
@@ -175,73 +188,4 @@ func (k *keeper) tellReady(err error) {
 	_ = json.NewEncoder(k.ready).Encode(outcomeOf(err))
 	_ = k.ready.Close()
 	k.ready = nil
-}
-
-// preflight is a new binary being tried.
-type preflight struct {
-	pid int
-	id  uint64 // of the request
-	gen int    // of the engine that asked
-	exe *os.File
-	out *os.File
-}
-
-// startPreflight runs the new binary's preflight. The answer follows when it ends.
-func (k *keeper) startPreflight(m *message, gen int) error {
-	if k.phase != running || k.preflight != nil {
-		return errors.New("reload: Easel is stopping or reloading already")
-	}
-	fd, err := unix.Open(m.Exe, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("reload: %w", &os.PathError{Op: "open", Path: m.Exe, Err: err})
-	}
-	exe := os.NewFile(uintptr(fd), m.Exe) // what is tried is what will run
-	out, err := os.CreateTemp(k.cfg.StateDir, ".preflight-*")
-	if err != nil {
-		_ = exe.Close()
-		return fmt.Errorf("reload: %w", err)
-	}
-	_ = os.Remove(out.Name())
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		closeAll([]*os.File{exe, out})
-		return fmt.Errorf("reload: %w", err)
-	}
-	defer func() { _ = null.Close() }()
-	path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd)
-	pid, err := spawn(append([]string{path}, k.cfg.PreflightArgs...), os.Environ(), "", []syscall.Conn{null, out, out})
-	if err != nil {
-		closeAll([]*os.File{exe, out})
-		return fmt.Errorf("reload %s: %w", m.Exe, err)
-	}
-	k.preflight = &preflight{pid: pid, id: m.ID, gen: gen, exe: exe, out: out}
-	return nil
-}
-
-// preflightEnded goes on with a reload, or refuses it.
-func (k *keeper) preflightEnded(status unix.WaitStatus) {
-	p := k.preflight
-	if k.engine == nil || k.engine.gen != p.gen || k.phase != running {
-		k.dropPreflight()
-		return
-	}
-	if !status.Exited() || status.ExitStatus() != 0 {
-		b, _ := io.ReadAll(io.NewSectionReader(p.out, 0, 64<<10))
-		why := fmt.Sprintf("reload: %s failed its preflight, nothing was changed: %s", p.exe.Name(), lastLine(b))
-		k.engine.send(answerTo(p.id, errors.New(why)))
-		k.dropPreflight()
-		return
-	}
-	k.engine.send(answerTo(p.id, nil))
-	k.log.Info("reloading", "exe", p.exe.Name())
-	k.phase, k.deadline = reloading, time.Now().Add(k.cfg.StopEngine)
-	_ = unix.Kill(k.engine.pid, unix.SIGTERM)
-}
-
-func (k *keeper) dropPreflight() {
-	if k.preflight == nil || k.phase == reloading {
-		return
-	}
-	closeAll([]*os.File{k.preflight.exe, k.preflight.out})
-	k.preflight = nil
 }

@@ -54,7 +54,7 @@ func (k *keeper) start(l *Launch) (*Living, error) {
 			return &Living{Launch: e.Launch, PID: e.PID, Started: e.Started}, nil
 		}
 	}
-	if k.phase != running {
+	if k.phase != running && k.phase != replacing {
 		return nil, errors.New("start: Easel is stopping")
 	}
 	pid, err := k.fork(l)
@@ -333,6 +333,7 @@ func (k *keeper) inheritLaunch(r launchRecord, children bool) {
 		k.launches[r.Launch] = l
 	case process.Alive(r.PID, r.StartTicks):
 		k.log.Info("adopting a worker", "launch", r.Launch, "pid", r.PID)
+		fault.Hit("keeper.adoption")
 		k.adopt(l)
 	default:
 		k.sweep(l, true)

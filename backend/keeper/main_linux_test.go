@@ -120,6 +120,11 @@ func standIn() {
 		defer cancel()
 		_ = server.Shutdown(ctx)
 		os.Exit(0)
+	case <-c.Replaced():
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = server.Shutdown(ctx)
+		os.Exit(0)
 	case <-c.Closed():
 		end(Takeover(context.Background(), c, TakeoverOptions{StateDir: dir, Listener: ln}))
 	}
@@ -172,6 +177,12 @@ func (e *engineServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			out = ln.Addr().String()
 			go func() { _ = http.Serve(ln, e) }() //nolint:gosec // a test
 		}
+	case "/turnaround":
+		var l Launch
+		if err = json.NewDecoder(r.Body).Decode(&l); err == nil {
+			n, _ := strconv.Atoi(q.Get("n"))
+			out, err = e.turnaround(r.Context(), l, n)
+		}
 	case "/reload":
 		err = e.c.Reload(r.Context(), q.Get("exe"))
 	}
@@ -216,7 +227,7 @@ func workerRole(how string) {
 
 // box is a state directory with a keeper.
 type box struct {
-	t   *testing.T
+	t   testing.TB
 	dir string
 	cfg Config
 	env []string
@@ -224,12 +235,12 @@ type box struct {
 	out bytes.Buffer
 }
 
-func newBox(t *testing.T, change func(*Config)) *box {
+func newBox(t testing.TB, change func(*Config)) *box {
 	t.Helper()
 	return boxAt(t, t.TempDir(), change)
 }
 
-func boxAt(t *testing.T, dir string, change func(*Config)) *box {
+func boxAt(t testing.TB, dir string, change func(*Config)) *box {
 	t.Helper()
 	b := &box{t: t, dir: dir, cfg: Config{StateDir: dir, StopEngine: 3 * time.Second, StopWorkers: time.Second}}
 	if change != nil {
@@ -421,7 +432,7 @@ func (b *box) ended(id string) Ended {
 	return found
 }
 
-func kill(t *testing.T, pid int) {
+func kill(t testing.TB, pid int) {
 	t.Helper()
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		t.Fatalf("kill %d: %v", pid, err)
@@ -445,4 +456,32 @@ func openFDs(t *testing.T, pid int) string {
 		list = append(list, n)
 	}
 	return strings.Join(list, " ")
+}
+
+// turnaround kills a worker and starts another as soon as it is told.
+func (e *engineServer) turnaround(ctx context.Context, l Launch, n int) (time.Duration, error) {
+	one, two := l, l
+	one.ID, two.ID = fmt.Sprintf("a%d", n), fmt.Sprintf("b%d", n)
+	w, err := e.c.Start(ctx, one)
+	if err != nil {
+		return 0, err
+	}
+	e.mu.Lock()
+	seen := len(e.ends)
+	e.mu.Unlock()
+	at := time.Now()
+	if err := syscall.Kill(w.PID, syscall.SIGKILL); err != nil {
+		return 0, err
+	}
+	for told := false; !told; time.Sleep(20 * time.Microsecond) {
+		e.mu.Lock()
+		told = len(e.ends) > seen
+		e.mu.Unlock()
+	}
+	if _, err = e.c.Start(ctx, two); err != nil {
+		return 0, err
+	}
+	took := time.Since(at)
+	_ = e.c.Signal(ctx, two.ID, syscall.SIGKILL)
+	return took, errors.Join(e.c.Ack(one.ID), e.c.Ack(two.ID))
 }

@@ -16,20 +16,21 @@ import (
 	"golang.org/x/sys/unix"
 
 	"easel/backend"
-	"easel/backend/fault"
 	"easel/backend/process"
 )
 
 // phase is where the keeper stands.
 //
-//	running → stoppingEngine → stoppingWorkers → over
-//	   │
-//	   └─ reloading (the engine is asked to end) → exec in place
+//	running ─▶ stoppingEngine → stoppingWorkers → over
+//	 ▲   │            ▲
+//	 │   ▼            │
+//	replacing ────────┘   (after an exec in place the old binary's engine is asked
+//	                      to end without stopping workers; the new one follows)
 type phase int
 
 const (
 	running phase = iota
-	reloading
+	replacing
 	stoppingEngine
 	stoppingWorkers
 	over
@@ -138,7 +139,6 @@ func (k *keeper) open() error {
 	if k.ticks, err = process.StartTicks(os.Getpid()); err != nil {
 		return fmt.Errorf("read our own start time (is /proc mounted?): %w", err)
 	}
-	fault.Hit("keeper.adoption")
 	k.inherit()
 	if k.ln == nil {
 		if k.ln, err = Listen(k.cfg.StateDir); err != nil {
@@ -222,8 +222,8 @@ func (k *keeper) loop(ctx context.Context) error {
 	alarm := time.NewTimer(time.Hour)
 	defer alarm.Stop()
 	k.lastTick = time.Now()
-	k.reap() // children of the image before an exec in place
 	k.begin()
+	k.reap() // children of the image before an exec in place
 	asked := ctx.Done()
 	for k.phase != over {
 		alarm.Reset(k.nextAlarm())
@@ -249,6 +249,12 @@ func (k *keeper) loop(ctx context.Context) error {
 
 // begin starts the first engine, when the former one is gone.
 func (k *keeper) begin() {
+	if a := k.cfg.Adopt; a != nil && a.Replace != nil {
+		if err := k.takeEngine(a.Replace); err == nil {
+			return
+		}
+		_ = unix.Kill(-a.Replace.PID, unix.SIGKILL)
+	}
 	pid, ticks := k.formerEngine()
 	if pid == 0 {
 		k.nextStart = time.Now()

@@ -29,7 +29,7 @@ func (k *keeper) onSignal(s os.Signal) {
 // askStop begins an orderly stop: the engine first, which stops its workers, then
 // what is left of them.
 func (k *keeper) askStop(why string) {
-	if k.phase != running && k.phase != reloading {
+	if k.phase != running && k.phase != replacing {
 		return
 	}
 	k.log.Info("stopping", "why", why)
@@ -73,7 +73,7 @@ func (k *keeper) force() {
 		k.log.Error("the engine did not end in time: killing it", "engine", k.engine.pid)
 		k.killEngine()
 		k.deadline = time.Now().Add(forceWithin)
-	case k.phase == reloading:
+	case k.phase == replacing:
 		k.phase = running // it cannot be killed; it may still come back
 	default:
 		k.log.Error("the engine cannot be killed: leaving it", "engine", k.engine.pid)

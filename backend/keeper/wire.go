@@ -29,6 +29,7 @@ const (
 	opReload    = "reload"
 	opAnswer    = "answer" // keeper → engine
 	opEnded     = "ended"  // keeper → engine
+	opReplace   = "replace"
 	beatEvery   = 2 * time.Second
 	maxMessage  = 16 << 20 // bytes
 	writeWithin = 5 * time.Second
