@@ -77,6 +77,7 @@ type art struct {
 // paintedMsg answers a wish.
 type paintedMsg struct {
 	slot string
+	to   *slot
 	wish wish
 	how  how
 	art  *art
@@ -193,7 +194,7 @@ func (g *Gallery) start(name string, s *slot) tea.Cmd {
 			case <-time.After(wait):
 			}
 		}
-		m := paintedMsg{slot: name, wish: w, how: h}
+		m := paintedMsg{slot: name, to: s, wish: w, how: h}
 		m.art, m.raw, m.err = paint(ctx, cache, w, h)
 		return m
 	}
@@ -270,7 +271,7 @@ func (g *Gallery) Update(msg tea.Msg) (cmd tea.Cmd, ok bool) {
 		return nil, false
 	}
 	s := g.slots[m.slot]
-	if s == nil { // dropped meanwhile: the picture was never sent
+	if s == nil || s != m.to { // dropped meanwhile: the picture was never sent
 		return nil, true
 	}
 	s.busy = false

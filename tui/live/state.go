@@ -120,6 +120,7 @@ func (s *State) snapshot(sn *backend.Snapshot, now time.Time) {
 	}
 	s.Have = true
 	s.Status = sn.Status
+	s.Deaths = slices.Clone(sn.Deaths)
 	s.setWorkers(sn.Status.Workers)
 	s.Queue = sn.Status.Queue
 	s.Notices = sn.Status.Notices
@@ -132,7 +133,6 @@ func (s *State) snapshot(sn *backend.Snapshot, now time.Time) {
 		}
 	}
 	s.Recent = slices.Clone(sn.Recent)
-	s.Deaths = slices.Clone(sn.Deaths)
 	s.setGPUs(sn.Status.GPUs, now)
 	s.dropPreviews()
 	if s.Queue.Queued+s.Queue.Held > len(s.Waiting) {
@@ -245,8 +245,8 @@ func (s *State) remove(id string) {
 	s.Recent = slices.DeleteFunc(s.Recent, is)
 }
 
-// SetWaiting replaces the waiting jobs by what the engine answered. asked is the
-// OrderRev at the time of the question.
+// SetWaiting replaces the waiting jobs by what the engine answered; jobs that have
+// begun or ended since are left out.
 func (s *State) SetWaiting(jobs []backend.Job) {
 	w := make([]backend.Job, 0, len(jobs))
 	for _, j := range jobs {

@@ -52,6 +52,7 @@ type Model struct {
 	recent widget.List
 	lay    layout
 
+	own   int // grows with every message
 	cache cache
 }
 
@@ -96,7 +97,7 @@ func (m *Model) detailHeight() int { return m.h - m.lay.top }
 
 // Update takes data and mouse messages.
 func (m *Model) Update(msg tea.Msg) tea.Cmd {
-	m.cache.own++
+	m.own++
 	m.arrange()
 	var cmd tea.Cmd
 	switch msg := msg.(type) {

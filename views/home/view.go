@@ -16,7 +16,7 @@ import (
 
 // View draws the screen, w×h cells.
 func (m *Model) View() string {
-	c := cache{rev: m.env.State.Rev, envRev: m.env.Rev, picRev: m.env.Pics.Rev(), own: m.cache.own, second: m.env.Now.Unix()}
+	c := cache{rev: m.env.State.Rev, envRev: m.env.Rev, picRev: m.env.Pics.Rev(), own: m.own, second: m.env.Now.Unix()}
 	if m.cache.text != "" && m.cache.rev == c.rev && m.cache.envRev == c.envRev && m.cache.picRev == c.picRev && m.cache.second == c.second && m.cache.own == c.own {
 		return m.cache.text
 	}
@@ -94,7 +94,7 @@ func gpuFigures(unit, fig lipgloss.Style, g backend.GPU) string {
 	if g.Power != nil {
 		add(strconv.Itoa(int(*g.Power+0.5)), 3, "W")
 	}
-	return strings.Join(parts, " ")
+	return strings.Join(parts, "  ")
 }
 
 // workerLines says how the workers are, one or two lines each, and what there is
@@ -394,8 +394,8 @@ func (m *Model) queueRow(j backend.Job, i, w int) string {
 	t := m.env.Theme
 	sign, style := act.Sign(t, j)
 	word := act.Word(j)
-	if j.State == backend.JobQueued && j.WaitReason != "" && word != text.T("next") {
-		word = widget.Cut(widget.Clean(j.WaitReason), max(w/3, 10))
+	if r := widget.Clean(j.WaitReason); j.State == backend.JobQueued && r != "" && widget.Width(r) < w/3 {
+		word = r
 	}
 	if j.Priority != 0 {
 		word = text.T("p%+d ", j.Priority) + word

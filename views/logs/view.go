@@ -52,6 +52,9 @@ func (m *Model) title(w int) string {
 	if m.ring.errors > 0 {
 		parts = append(parts, text.N(m.ring.errors, "%d error", "%d errors"))
 	}
+	if (m.query != "" || m.typing) && w < 110 {
+		parts = nil
+	}
 	if m.dropped > 0 {
 		parts = append(parts, text.T("%s skipped", widget.Number(m.dropped)))
 	}

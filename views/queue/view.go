@@ -91,7 +91,7 @@ type widths struct {
 }
 
 func columnWidths(w int) widths {
-	c := widths{pos: 5, state: 10, prio: 4, age: 4, eta: 7}
+	c := widths{pos: 5, state: 11, prio: 4, age: 4, eta: 7}
 	free := w - 2 - c.pos - c.state - c.prio - c.age - c.eta - 6*2
 	if free < 30 {
 		free += c.prio + 2
@@ -203,7 +203,11 @@ func (m *Model) row(j backend.Job, i int, c widths, w int, per float64) string {
 	if j.Priority != 0 {
 		prio = strconv.Itoa(j.Priority)
 	}
-	line := c.line(t.Muted.Render(pos), t.Text.Render(act.Name(j)), style.Render(sign+" "+act.Word(j)), t.Text.Render(prio),
+	name := t.Text
+	if j.State.Final() {
+		name = t.Muted
+	}
+	line := c.line(t.Muted.Render(pos), name.Render(act.Name(j)), style.Render(sign+" "+act.Word(j)), t.Text.Render(prio),
 		m.reason(j, c.reason), t.Muted.Render(widget.Age(m.env.Now.Sub(age))), t.Muted.Render(m.eta(j, ahead, per)))
 	mark := "  "
 	if m.marks[j.ID] {
