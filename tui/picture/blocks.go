@@ -193,7 +193,7 @@ func level(v uint8) (step int, value uint8) {
 		return 1, 95
 	}
 	step = (int(v) - 35) / 40
-	return step, uint8(55 + 40*step) //nolint:gosec // step is at most 5
+	return step, uint8(55 + 40*step)
 }
 
 // index is the number of the nearest colour, and that colour.
@@ -204,7 +204,7 @@ func (palette256) index(c rgb) (int, rgb) {
 	cube := rgb{rv, gv, bv}
 	mean := (int(c.r) + int(c.g) + int(c.b)) / 3
 	step := min(max((mean-3)/10, 0), 23)
-	v := uint8(8 + 10*step) //nolint:gosec // at most 238
+	v := uint8(8 + 10*step)
 	grey := rgb{v, v, v}
 	if distance(c, grey) < distance(c, cube) {
 		return 232 + step, grey
@@ -276,7 +276,7 @@ func dither16(m *image.RGBA) {
 			for i := range 3 {
 				want[i] = min(max(int(p[i])+cur[x+1][i]/16, 0), 255)
 			}
-			c := palette16{}.nearest(rgb{uint8(want[0]), uint8(want[1]), uint8(want[2])}) //nolint:gosec // clamped
+			c := palette16{}.nearest(rgb{uint8(want[0]), uint8(want[1]), uint8(want[2])})
 			p[0], p[1], p[2] = c.r, c.g, c.b
 			for i := range 3 {
 				e := want[i] - int(p[i])

@@ -40,7 +40,7 @@ var formats = []format{
 	{
 		"PNG", prefix("\x89PNG\r\n\x1a\n"),
 		func(b []byte) (image.Config, error) { return png.DecodeConfig(bytes.NewReader(b)) },
-		func(b []byte) (image.Image, error) { return png.Decode(bytes.NewReader(b)) },
+		decodePNG,
 	},
 	{
 		"JPEG", prefix("\xff\xd8\xff"),

@@ -2,7 +2,7 @@
 // placeholders where the terminal can, as half blocks in the colours it has
 // elsewhere, as a ramp of characters where it has none.
 //
-// It decodes and scales (Decode, DecodeFor, Scale, Fit), writes what goes to the terminal out of
+// It decodes and scales (Decode, Size, Scale, Fit), writes what goes to the terminal out of
 // band (Transmit, Delete, Query) and what goes into a frame (Placeholder, HalfBlocks),
 // decides from the terminal's answers which of them to use (Caps), and keeps ids
 // (IDs) and results (Cache).

@@ -49,7 +49,7 @@ func unmultiply(q, p []uint8) {
 		return
 	}
 	for i := range 3 {
-		q[i] = uint8(min(255, (uint32(p[i])*255+a/2)/a)) //nolint:gosec // bounded
+		q[i] = uint8(min(255, (uint32(p[i])*255+a/2)/a))
 	}
 	q[3] = p[3]
 }
@@ -61,8 +61,8 @@ func (c canvas) png() []byte {
 	var b bytes.Buffer
 	b.Grow(c.w*c.h*c.depth/2 + 2048)
 	b.WriteString("\x89PNG\r\n\x1a\n")
-	head := binary.BigEndian.AppendUint32(nil, uint32(c.w)) //nolint:gosec // bounded by the screen
-	head = binary.BigEndian.AppendUint32(head, uint32(c.h)) //nolint:gosec // bounded by the screen
+	head := binary.BigEndian.AppendUint32(nil, uint32(c.w))
+	head = binary.BigEndian.AppendUint32(head, uint32(c.h))
 	chunk(&b, "IHDR", append(head, 8, [5]uint8{1: 3, 3: 2, 4: 6}[c.depth], 0, 0, 0))
 	if c.depth == 1 {
 		chunk(&b, "PLTE", c.palette)
@@ -70,21 +70,21 @@ func (c canvas) png() []byte {
 			chunk(&b, "tRNS", []byte{0})
 		}
 	}
-	chunk(&b, "IDAT", c.deflate(0, c.h))
+	chunk(&b, "IDAT", c.deflate())
 	chunk(&b, "IEND", nil)
 	return b.Bytes()
 }
 
 func chunk(b *bytes.Buffer, name string, data []byte) {
-	_ = binary.Write(b, binary.BigEndian, uint32(len(data))) //nolint:gosec // bounded by the screen
+	_ = binary.Write(b, binary.BigEndian, uint32(len(data)))
 	start := b.Len()
 	b.WriteString(name)
 	b.Write(data)
 	_ = binary.Write(b, binary.BigEndian, crc32.ChecksumIEEE(b.Bytes()[start:]))
 }
 
-// deflate filters and compresses the lines from y0 up to y1.
-func (c canvas) deflate(y0, y1 int) []byte {
+// deflate filters and compresses the lines.
+func (c canvas) deflate() []byte {
 	var b bytes.Buffer
 	z, err := zlib.NewWriterLevel(&b, zlib.BestSpeed)
 	if err != nil {
@@ -93,7 +93,7 @@ func (c canvas) deflate(y0, y1 int) []byte {
 	n := c.w * c.depth
 	line := make([]uint8, 1+n)
 	above := make([]uint8, n)
-	for y := y0; y < y1; y++ {
+	for y := range c.h {
 		cur := c.pix[y*n : (y+1)*n]
 		if c.depth == 1 {
 			copy(line[1:], cur)
@@ -131,7 +131,7 @@ func paeth(out, cur, above []uint8, depth int) {
 		} else if pb <= pc {
 			p = b
 		}
-		out[i] = cur[i] - uint8(p) //nolint:gosec // a, b and c are bytes
+		out[i] = cur[i] - uint8(p)
 	}
 }
 
@@ -164,7 +164,7 @@ func paletted(m *image.RGBA) canvas {
 	bins := make([]bin, 0, 4096)
 	for k := range hist {
 		if hist[k].n > 0 {
-			hist[k].key = uint16(k) //nolint:gosec // 15 bits
+			hist[k].key = uint16(k)
 			bins = append(bins, hist[k])
 		}
 	}
@@ -173,28 +173,53 @@ func paletted(m *image.RGBA) canvas {
 		colours = 255
 		c.palette = append(c.palette, 0, 0, 0)
 	}
-	table := make([]uint8, 1<<15)
+	table := make([]uint16, 1<<15) // 1 + number of the colour of a key, 0: none yet
 	for _, box := range medianCut(bins, colours) {
 		var sum bin
 		for _, e := range box {
 			sum.n, sum.r, sum.g, sum.b = sum.n+e.n, sum.r+e.r, sum.g+e.g, sum.b+e.b
-			table[e.key] = uint8(len(c.palette) / 3) //nolint:gosec // at most 255
+			table[e.key] = uint16(len(c.palette)/3) + 1
 		}
-		c.palette = append(c.palette, uint8(sum.r/sum.n), uint8(sum.g/sum.n), uint8(sum.b/sum.n)) //nolint:gosec // averages of bytes
+		c.palette = append(c.palette, uint8(sum.r/sum.n), uint8(sum.g/sum.n), uint8(sum.b/sum.n))
 	}
 	if len(c.palette) == 0 { // no pixel at all
 		c.palette = []uint8{0, 0, 0}
 	}
-	for y := range h {
-		line, out := m.Pix[y*m.Stride:y*m.Stride+4*w], c.pix[y*w:(y+1)*w]
-		for x := range out {
-			if p := line[4*x : 4*x+4 : 4*x+4]; p[3] >= 128 {
-				out[x] = table[key15(p)]
-			}
-		}
-	}
+	c.dither(m, table)
 	return c
 }
+
+// bayer is a pattern of thresholds that spreads the rounding of colours evenly; unlike
+// a diffusion of the error it repeats, and so it compresses.
+var bayer = [4][4]int{{-15, 1, -11, 5}, {9, -7, 13, -3}, {-9, 7, -13, 3}, {15, -1, 11, -5}}
+
+// dither sets the pixels: each is moved a little by the pattern, about as far as the
+// colours of a palette of that size lie apart, and gets the colour of its key. Where no
+// pixel has that key (0 in table, for colours start at 1) it is not moved.
+func (c canvas) dither(m *image.RGBA, table []uint16) {
+	spread := 16
+	if len(c.palette)/3 < 250 { // these are all the colours there are
+		spread = 0
+	}
+	for y := range c.h {
+		line, out := m.Pix[y*m.Stride:y*m.Stride+4*c.w], c.pix[y*c.w:(y+1)*c.w]
+		for x := range out {
+			p := line[4*x : 4*x+4 : 4*x+4]
+			if p[3] < 128 {
+				continue
+			}
+			d := bayer[y&3][x&3] * spread / 32
+			q := [3]uint8{shift(p[0], d), shift(p[1], d), shift(p[2], d)}
+			k := key15(q[:])
+			if table[k] == 0 {
+				k = key15(p)
+			}
+			out[x] = uint8(table[k] - 1)
+		}
+	}
+}
+
+func shift(v uint8, d int) uint8 { return uint8(min(max(int(v)+d, 0), 255)) }
 
 func key15(p []uint8) int { return int(p[0]>>3)<<10 | int(p[1]>>3)<<5 | int(p[2]>>3) }
 

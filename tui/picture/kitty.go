@@ -77,12 +77,13 @@ func (t Transmission) room(limit int) int {
 // colour if that fits, else in 256 colours, else smaller too. The smallest is 1×1,
 // whatever the room.
 func encodeWithin(img image.Image, size image.Point, room int) []byte {
-	if estimate(img, size, plain) <= room {
+	bands := sample(img, size)
+	if estimate(plain(bands), size) <= room {
 		if b := plain(Scale(img, size.X, size.Y)).png(); len(b) <= room {
 			return b
 		}
 	}
-	bytes := estimate(img, size, paletted)
+	bytes := estimate(paletted(bands), size)
 	for {
 		if bytes <= room || size == image.Pt(1, 1) {
 			b := paletted(Scale(img, size.X, size.Y)).png()
@@ -94,32 +95,37 @@ func encodeWithin(img image.Image, size image.Point, room int) []byte {
 		// The palette and the head do not shrink with the picture. Smaller pictures
 		// have more detail to the pixel, hence the rest.
 		fixed := min(pngFixed, bytes-1)
-		f := math.Sqrt(float64(max(room-fixed, 1))/float64(bytes-fixed)) * 0.96
+		f := math.Sqrt(float64(max(room-fixed, 1))/float64(bytes-fixed)) * 0.98
 		f = min(max(f, 0.1), 0.95)
 		size = image.Pt(max(1, int(float64(size.X)*f)), max(1, int(float64(size.Y)*f)))
-		bytes = estimate(img, size, paletted)
+		bytes = estimate(paletted(sample(img, size)), size)
 	}
 }
 
 // pngFixed is about what a PNG takes beside its compressed pixels: head, palette, end.
 const pngFixed = 860
 
-// estimate tells from some bands of it how many bytes the whole scaled picture would
-// take, without scaling it all.
-func estimate(img image.Image, size image.Point, form func(*image.RGBA) canvas) int {
+// sample is some bands of the scaled picture, or all of a small one, without scaling
+// the rest.
+func sample(img image.Image, size image.Point) *image.RGBA {
 	const bands, lines = 4, 12
 	if size.Y <= 2*bands*lines {
-		c := form(Scale(img, size.X, size.Y))
-		return len(c.deflate(0, c.h)) + pngFixed
+		return Scale(img, size.X, size.Y)
 	}
 	s := newScaler(img, size.X, size.Y)
-	sample := image.NewRGBA(image.Rect(0, 0, size.X, bands*lines))
+	out := image.NewRGBA(image.Rect(0, 0, size.X, bands*lines))
 	for i := range bands {
 		at := (2*i+1)*size.Y/(2*bands) - lines/2
-		s.lines(sample.SubImage(image.Rect(0, i*lines, size.X, (i+1)*lines)).(*image.RGBA), at, at+lines)
+		part := *out
+		part.Pix = out.Pix[i*lines*out.Stride:]
+		s.lines(&part, at, at+lines)
 	}
-	c := form(sample)
-	return len(c.deflate(0, c.h))*size.Y/(bands*lines) + pngFixed
+	return out
+}
+
+// estimate tells from a sample how many bytes the PNG of the whole picture takes.
+func estimate(c canvas, size image.Point) int {
+	return len(c.deflate())*size.Y/c.h + pngFixed
 }
 
 // wrap is the PNG as a sequence of chunks.

@@ -80,12 +80,12 @@ func (s *scaler) lines(dst *image.RGBA, y0, y1 int) {
 			s.add()
 		}
 		out := dst.Pix[(y-y0)*dst.Stride:]
-		n := uint32(s.kx * s.ky) //nolint:gosec // at most 16
+		n := uint32(s.kx * s.ky)
 		for x := range s.w {
 			rb, ga := s.rb[x], s.ga[x]
 			q := out[4*x : 4*x+4 : 4*x+4]
-			q[0], q[1] = uint8((rb&0xffff+n/2)/n), uint8((ga&0xffff+n/2)/n) //nolint:gosec // averages of bytes
-			q[2], q[3] = uint8((rb>>16+n/2)/n), uint8((ga>>16+n/2)/n)       //nolint:gosec // averages of bytes
+			q[0], q[1] = uint8((rb&0xffff+n/2)/n), uint8((ga&0xffff+n/2)/n)
+			q[2], q[3] = uint8((rb>>16+n/2)/n), uint8((ga>>16+n/2)/n)
 		}
 	}
 }
@@ -151,7 +151,7 @@ func readRow(img image.Image, y int, xs []int, out []uint8) {
 		for i, x := range xs {
 			r, g, b, a := img.At(x, y).RGBA()
 			q := out[4*i : 4*i+4 : 4*i+4]
-			q[0], q[1], q[2], q[3] = uint8(r>>8), uint8(g>>8), uint8(b>>8), uint8(a>>8) //nolint:gosec // 16 bits to 8
+			q[0], q[1], q[2], q[3] = uint8(r>>8), uint8(g>>8), uint8(b>>8), uint8(a>>8)
 		}
 	}
 }
@@ -161,6 +161,6 @@ func premultiply(q []uint8, r, g, b, a uint8) {
 		q[0], q[1], q[2], q[3] = r, g, b, a
 		return
 	}
-	mul := func(v uint8) uint8 { return uint8((uint32(v)*uint32(a) + 127) / 255) } //nolint:gosec // at most 255
+	mul := func(v uint8) uint8 { return uint8((uint32(v)*uint32(a) + 127) / 255) }
 	q[0], q[1], q[2], q[3] = mul(r), mul(g), mul(b), a
 }
