@@ -381,10 +381,17 @@ func parseLink(raw []byte) *Link {
 	return &Link{Node: text(pair[0]), Slot: slot}
 }
 
-// plain is a value as a person would write it: texts without quotes.
+// plain is a value as a person would write it: texts without quotes, the rest
+// without line breaks.
 func plain(raw json.RawMessage) string {
-	if kindOf(raw) == 's' {
+	switch kindOf(raw) {
+	case 's':
 		return text(raw)
+	case '[', '{':
+		var b bytes.Buffer
+		if json.Compact(&b, raw) == nil {
+			return b.String()
+		}
 	}
 	return string(raw)
 }
