@@ -8,11 +8,16 @@ import (
 	"testing"
 )
 
-func gradient(w, h int) *image.NRGBA {
+// gradient is a smooth picture, with transparent parts if asked.
+func gradient(w, h int, alpha bool) *image.NRGBA {
 	m := image.NewNRGBA(image.Rect(0, 0, w, h))
 	for y := range h {
 		for x := range w {
-			m.SetNRGBA(x, y, color.NRGBA{uint8(x * 255 / w), uint8(y * 255 / h), 128, 255})
+			a := uint8(255)
+			if alpha {
+				a = uint8((x + y) % 256)
+			}
+			m.SetNRGBA(x, y, color.NRGBA{uint8(x * 255 / w), uint8(y * 255 / h), 128, a})
 		}
 	}
 	return m
@@ -30,7 +35,7 @@ func TestInsideKeepsProportions(t *testing.T) {
 }
 
 func TestScaleKeepsThePicture(t *testing.T) {
-	src := gradient(640, 480)
+	src := gradient(640, 480, false)
 	small := Scale(src, 64, 48)
 	for _, p := range []image.Point{{0, 0}, {63, 47}, {32, 24}, {10, 40}} {
 		want := src.NRGBAAt(p.X*10+5, p.Y*10+5)
@@ -47,7 +52,7 @@ func TestScaleKeepsThePicture(t *testing.T) {
 }
 
 func TestDecodeReadsWhatItWrites(t *testing.T) {
-	b, err := PNG(gradient(30, 20))
+	b, err := PNG(gradient(30, 20, false))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +61,7 @@ func TestDecodeReadsWhatItWrites(t *testing.T) {
 		t.Fatalf("decode: %v %v", img, err)
 	}
 	var j bytes.Buffer
-	if err := jpeg.Encode(&j, gradient(30, 20), nil); err != nil {
+	if err := jpeg.Encode(&j, gradient(30, 20, false), nil); err != nil {
 		t.Fatal(err)
 	}
 	if img, err = Decode(j.Bytes()); err != nil || Scale(img, 3, 2).Bounds().Dy() != 2 {
@@ -76,15 +81,27 @@ func TestDecodeRefusesWhatIsTooLargeBeforeDecoding(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	b, _ := PNG(gradient(8, 8))
+	b, _ := PNG(gradient(8, 8, false))
 	f.Add(b)
 	f.Add([]byte("GIF89a"))
 	f.Fuzz(func(t *testing.T, b []byte) { _, _ = Decode(b) })
 }
 
 func BenchmarkFit4096(b *testing.B) {
-	src := gradient(4096, 4096)
+	src := gradient(4096, 4096, false)
 	for b.Loop() {
 		Fit(src, 512, 512)
 	}
+}
+
+// photo is a picture with smooth parts and noise, as photographs have.
+func photo(n int) *image.RGBA {
+	m := image.NewRGBA(image.Rect(0, 0, n, n))
+	for y := range n {
+		for x := range n {
+			v := uint8((x*x/7 + y*3 + (x*y)%17) % 256)
+			m.SetRGBA(x, y, color.RGBA{v, uint8(x * 255 / n), uint8(y * 255 / n), 255})
+		}
+	}
+	return m
 }

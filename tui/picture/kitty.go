@@ -10,6 +10,8 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 	"github.com/charmbracelet/x/ansi/kitty"
+
+	"easel/backend/raster"
 )
 
 // DefaultMaxBytes is how many bytes Transmit sends at most when it is not told.
@@ -112,13 +114,13 @@ func sample(img image.Image, size image.Point) *image.RGBA {
 	if size.Y <= 2*bands*lines {
 		return Scale(img, size.X, size.Y)
 	}
-	s := newScaler(img, size.X, size.Y)
+	s := raster.NewScaler(img, size.X, size.Y)
 	out := image.NewRGBA(image.Rect(0, 0, size.X, bands*lines))
 	for i := range bands {
 		at := (2*i+1)*size.Y/(2*bands) - lines/2
 		part := *out
 		part.Pix = out.Pix[i*lines*out.Stride:]
-		s.lines(&part, at, at+lines)
+		s.Lines(&part, at, at+lines)
 	}
 	return out
 }
