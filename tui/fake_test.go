@@ -9,6 +9,7 @@ import (
 	"image/color"
 	"image/png"
 	"math"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,9 +40,12 @@ type fake struct {
 	hang    bool // Logs stays open after its lines
 	fail    error
 	frames  chan backend.Frame
+	feed    chan []backend.LogLine // more lines of the log
 }
 
-func newFake() *fake { return &fake{hang: true, frames: make(chan backend.Frame, 64)} }
+func newFake() *fake {
+	return &fake{hang: true, frames: make(chan backend.Frame, 64), feed: make(chan []backend.LogLine)}
+}
 
 func (f *fake) Submit(_ context.Context, s backend.Submission) (backend.Job, bool, error) {
 	f.calls.Add(1)
@@ -116,8 +120,17 @@ func (f *fake) Logs(ctx context.Context, q backend.LogQuery, fn func(backend.Log
 			return err
 		}
 	}
-	if f.hang {
-		<-ctx.Done()
+	for f.hang {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case more := <-f.feed:
+			for _, l := range more {
+				if err := fn(l); err != nil {
+					return err
+				}
+			}
+		}
 	}
 	return ctx.Err()
 }
@@ -308,6 +321,14 @@ func (d *drive) one(msg tea.Msg) {
 		return
 	case tea.RawMsg:
 		fmt.Fprint(&d.raw, msg.Msg)
+		return
+	}
+	if v := reflect.ValueOf(msg); v.Kind() == reflect.Slice && v.Type().Elem() == reflect.TypeFor[tea.Cmd]() {
+		for i := range v.Len() { // a sequence
+			if m := v.Index(i).Interface().(tea.Cmd)(); m != nil {
+				d.one(m)
+			}
+		}
 		return
 	}
 	_, c := d.m.Update(msg)

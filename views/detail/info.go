@@ -42,8 +42,13 @@ func (m *Model) info(w int) []string {
 		p.prose(p.t.Warn, "! "+widget.Clean(wn))
 	}
 	m.output(p)
-	m.made(p)
-	m.attempts(p)
+	if m.job.State == backend.JobFailed { // how it failed comes before what it was
+		m.attempts(p)
+		m.made(p)
+	} else {
+		m.made(p)
+		m.attempts(p)
+	}
 	p.gap()
 	p.pair(text.T("id"), widget.Clean(m.job.ID))
 	if m.job.Group != "" {

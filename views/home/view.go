@@ -394,7 +394,7 @@ func (m *Model) queueRow(j backend.Job, i, w int) string {
 	t := m.env.Theme
 	sign, style := act.Sign(t, j)
 	word := act.Word(j)
-	if r := widget.Clean(j.WaitReason); j.State == backend.JobQueued && r != "" && widget.Width(r) < w/3 {
+	if r := widget.Clean(j.WaitReason); j.State == backend.JobQueued && r != "" && word != text.T("next") && widget.Width(r) < w/3 {
 		word = r
 	}
 	if j.Priority != 0 {

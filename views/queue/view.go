@@ -97,7 +97,7 @@ func columnWidths(w int) widths {
 		free += c.prio + 2
 		c.prio = 0
 	}
-	c.name = min(max(free*4/10, 12), 50)
+	c.name = min(max(free*45/100, 18), 50, max(free, 0))
 	c.reason = max(free-c.name, 0)
 	return c
 }
@@ -207,7 +207,7 @@ func (m *Model) row(j backend.Job, i int, c widths, w int, per float64) string {
 	if j.State.Final() {
 		name = t.Muted
 	}
-	line := c.line(t.Muted.Render(pos), name.Render(act.Name(j)), style.Render(sign+" "+act.Word(j)), t.Text.Render(prio),
+	line := c.line(t.Muted.Render(pos), name.Render(widget.CutMiddle(act.Name(j), c.name)), style.Render(sign+" "+act.Word(j)), t.Text.Render(prio),
 		m.reason(j, c.reason), t.Muted.Render(widget.Age(m.env.Now.Sub(age))), t.Muted.Render(m.eta(j, ahead, per)))
 	mark := "  "
 	if m.marks[j.ID] {
