@@ -50,31 +50,64 @@ func newHills(r *random, p palette, aspect float64) scene {
 }
 
 func (s *hills) at(x, y, px float64) rgb {
+	// From the front to the back, until something hides all behind it.
+	var tops, covers [8]float64
+	back := -1
+	for i := s.layers - 1; i >= 0 && back < 0; i-- {
+		tops[i] = s.top(i, x, y)
+		covers[i] = smooth(tops[i]-px*0.8, tops[i]+px*0.8, y)
+		if covers[i] == 1 {
+			back = i
+		}
+	}
+	var c rgb
+	if back < 0 {
+		c, back = s.sky(x, y, px), 0
+	}
+	for i := back; i < s.layers; i++ {
+		if covers[i] > 0 {
+			c = c.mix(s.body(i, x, y, tops[i]), covers[i])
+		}
+	}
+	return c
+}
+
+func (s *hills) sky(x, y, px float64) rgb {
 	p := s.p
 	c := gradient(y/0.66, p[1].mix(p[2], 0.25), p[2], p[3], p[4])
 	d := math.Hypot(x-s.sunX, y-s.sunY)
 	c = c.add(p[5], 0.55*math.Exp(-d*3.2)+0.35*math.Exp(-d*11))
 	c = c.mix(p[5], smooth(s.sunR+px, s.sunR-px, d))
 	cloud := smooth(0.54, 0.78, fbm(s.seed+5, x*1.6+8, y*7, 5)) * smooth(0.62, 0.2, y)
-	c = c.mix(p[4].mix(p[5], 0.5), cloud*0.55)
-	for i := range s.layers {
-		t := float64(i) / float64(s.layers-1)
-		amp := 0.22 - 0.08*t
-		top := s.base + 0.47*math.Pow(t, 1.15) - amp*ridge(s.seed+uint64(i)*977, x*s.freq*(1+0.75*t)+float64(i)*3.1, 5) + 0.08
-		if s.firs && i >= s.layers-2 {
-			top -= firs(s.seed+uint64(i), x, 0.035+0.05*t*t)
-		}
-		cover := smooth(top-px*0.8, top+px*0.8, y)
-		if cover == 0 {
-			continue
-		}
-		body := p[3].mix(p[4], 0.3).mix(p[2], smooth(0, 0.35, t)).mix(p[1], smooth(0.25, 0.7, t)).mix(p[0], smooth(0.55, 1, t))
-		lit := math.Exp(-math.Abs(x-s.sunX)*1.7) * (1 - t) * math.Exp(-(y-top)*30)
-		mist := smooth(0.015, 0.2, y-top) * (0.62 - 0.5*t)
-		body = body.add(p[5], 0.22*lit).mix(p[4], mist)
-		c = c.mix(body, cover)
+	return c.mix(p[4].mix(p[5], 0.5), cloud*0.55)
+}
+
+// top is the upper edge of a layer, or 2 where y lies above all it can reach.
+func (s *hills) top(i int, x, y float64) float64 {
+	t := float64(i) / float64(s.layers-1)
+	amp := 0.22 - 0.08*t
+	foot, size := s.base+0.47*math.Pow(t, 1.15)+0.08, 0.0
+	if s.firs && i >= s.layers-2 {
+		size = 0.035 + 0.05*t*t
 	}
-	return c
+	if y < foot-amp-size-0.01 {
+		return 2
+	}
+	top := foot - amp*ridge(s.seed+uint64(i)*977, x*s.freq*(1+0.75*t)+float64(i)*3.1, 5)
+	if size > 0 {
+		top -= firs(s.seed+uint64(i), x, size)
+	}
+	return top
+}
+
+// body is the colour of a layer: lit under the sun, with mist at its foot.
+func (s *hills) body(i int, x, y, top float64) rgb {
+	p := s.p
+	t := float64(i) / float64(s.layers-1)
+	body := p[3].mix(p[4], 0.3).mix(p[2], smooth(0, 0.35, t)).mix(p[1], smooth(0.25, 0.7, t)).mix(p[0], smooth(0.55, 1, t))
+	lit := math.Exp(-math.Abs(x-s.sunX)*1.7) * (1 - t) * math.Exp(-(y-top)*30)
+	mist := smooth(0.015, 0.2, y-top) * (0.62 - 0.5*t)
+	return body.add(p[5], 0.22*lit).mix(p[4], mist)
 }
 
 // firs is how far a row of firs stands above its ground at x.
