@@ -280,7 +280,7 @@ func writeFile(path string, data []byte) (err error) {
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
-		return nil //nolint:nilerr // the file is written; a directory that cannot be opened cannot be synced
+		return nil // the file is written; a directory that cannot be opened cannot be synced
 	}
 	_ = d.Sync() // Windows and some network file systems have no such thing
 	return d.Close()

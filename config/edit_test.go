@@ -17,19 +17,23 @@ func TestSetKeepsTheRest(t *testing.T) {
 	}{
 		{
 			"replaces a value", "# mine\n[worker] # w\nport = 1   # why\nurl = \"http://a\"\n",
-			[]Setting{{"worker.port", "2"}}, "# mine\n[worker] # w\nport = 2   # why\nurl = \"http://a\"\n",
+			[]Setting{{"worker.port", "2"}},
+			"# mine\n[worker] # w\nport = 2   # why\nurl = \"http://a\"\n",
 		},
 		{
 			"adds to a section", "[worker]\nport = 1\n\n[gateway]\n",
-			[]Setting{{"worker.url", "http://a"}}, "[worker]\nport = 1\nurl = \"http://a\"\n\n[gateway]\n",
+			[]Setting{{"worker.url", "http://a"}},
+			"[worker]\nport = 1\nurl = \"http://a\"\n\n[gateway]\n",
 		},
 		{
 			"adds under the default", "[worker]\n# The port.\n#port = 0\n\n# The URL.\n#url = \"\"\n\n# Log.\n#log = \"\"\n",
-			[]Setting{{"worker.url", "http://a"}}, "[worker]\n# The port.\n#port = 0\n\n# The URL.\n#url = \"\"\nurl = \"http://a\"\n\n# Log.\n#log = \"\"\n",
+			[]Setting{{"worker.url", "http://a"}},
+			"[worker]\n# The port.\n#port = 0\n\n# The URL.\n#url = \"\"\nurl = \"http://a\"\n\n# Log.\n#log = \"\"\n",
 		},
 		{
 			"makes a section", "edition = \"api\"",
-			[]Setting{{"worker.port", "2"}}, "edition = \"api\"\n\n[worker]\nport = 2\n",
+			[]Setting{{"worker.port", "2"}},
+			"edition = \"api\"\n\n[worker]\nport = 2\n",
 		},
 		{"makes a file", "", []Setting{{"worker.port", "2"}}, "[worker]\nport = 2\n"},
 		{"adds at the top", "[worker]\nport = 1\n", []Setting{{"edition", "api"}}, "edition = \"api\"\n[worker]\nport = 1\n"},
@@ -39,14 +43,16 @@ func TestSetKeepsTheRest(t *testing.T) {
 		{"first mount", "", []Setting{{"mount.path", "/a"}}, "[[mount]]\npath = \"/a\"\n"},
 		{
 			"second mount", "[[mount]]\npath = \"/a\"\n",
-			[]Setting{{"mount.1.path", "/b"}, {"mount.1.read_only", "true"}}, "[[mount]]\npath = \"/a\"\n\n[[mount]]\npath = \"/b\"\nread_only = true\n",
+			[]Setting{{"mount.1.path", "/b"}, {"mount.1.read_only", "true"}},
+			"[[mount]]\npath = \"/a\"\n\n[[mount]]\npath = \"/b\"\nread_only = true\n",
 		},
 		{"Windows line ends", "[worker]\r\nport = 1\r\n", []Setting{{"worker.port", "2"}}, "[worker]\r\nport = 2\r\n"},
 		{"no line end", "[worker]\nport = 1", []Setting{{"worker.url", "http://a"}}, "[worker]\nport = 1\nurl = \"http://a\"\n"},
 		{"a text that looks like a comment", "[worker]\ncommand = \"\"\"\n#url = 1\n\"\"\"\n", []Setting{{"worker.url", "http://a"}}, "[worker]\ncommand = \"\"\"\n#url = 1\n\"\"\"\nurl = \"http://a\"\n"},
 		{
 			"several at once", "[worker]\ncomfyui = \"/opt/ComfyUI\"\n",
-			[]Setting{{"worker.url", "http://a"}, {"worker.comfyui", ""}}, "[worker]\ncomfyui = \"\"\nurl = \"http://a\"\n",
+			[]Setting{{"worker.url", "http://a"}, {"worker.comfyui", ""}},
+			"[worker]\ncomfyui = \"\"\nurl = \"http://a\"\n",
 		},
 	}
 	for _, test := range tests {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // chain is a graph of n nodes, one feeding the next.
@@ -73,8 +74,30 @@ func BenchmarkReadLargeText(b *testing.B) {
 }
 
 func TestALongChainIsChecked(t *testing.T) {
-	doc := read(t, chain(200_000))
+	doc := read(t, chain(maxNodes))
 	if problems := Check(doc, infoOf(t, "0.3.64")); len(problems) > 0 {
 		t.Error(problems[0])
+	}
+}
+
+// TestAHostileGraphIsCheckedInBoundedTime gives every node a fault that is
+// costly to explain.
+func TestAHostileGraphIsCheckedInBoundedTime(t *testing.T) {
+	var b strings.Builder
+	const nodes = maxNodes / 5
+	for i := range nodes {
+		fmt.Fprintf(&b, `,"%d":{"class_type":"ImageInvret%d","inputs":{"image":["%d",0],"x":["0",0]}}`, i, i, (i+1)%nodes)
+	}
+	doc := read(t, "{"+b.String()[1:]+"}")
+	start := time.Now()
+	problems := Check(doc, infoOf(t, "0.3.64"))
+	if len(problems) != maxProblems || problems[0].Severity != SeverityError {
+		t.Errorf("%d problems", len(problems))
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("took %v", took)
+	}
+	if _, err := Read([]byte(chain(maxNodes + 1))); err == nil || !strings.Contains(err.Error(), "100001 nodes") {
+		t.Errorf("too many nodes: %v", err)
 	}
 }

@@ -39,8 +39,8 @@ const (
 )
 
 // Check looks a workflow over with the eyes of a server. The problems come with
-// errors first, then in the order of the file. With info nil only what needs no
-// server is looked at.
+// errors first, then in the order of the file, a thousand at most. With info nil
+// only what needs no server is looked at.
 //
 // As ComfyUI does, it asks for known classes everywhere, and for right inputs
 // only in what an output needs. When some outputs can run and others cannot,
@@ -78,10 +78,27 @@ type checker struct {
 	faults [][]fault // by node
 	uses   [][]int   // by node: the nodes that its declared inputs come from
 
-	needed   []bool // by an output
-	anyGood  bool   // some output can run
-	noOutput bool
-	general  []backend.Problem // about the whole graph
+	needed  []bool            // by an output
+	anyGood bool              // some output can run
+	general []backend.Problem // about the whole graph
+
+	suggested int // times that candidates were looked for
+	rings     int // cycles recorded
+}
+
+// Bounds of what is said about one workflow: more helps nobody.
+const (
+	maxProblems    = 1000
+	maxSuggestions = 100
+	maxRings       = 20
+)
+
+// suggest is similar, for the first faults only: it is the slow part.
+func (c *checker) suggest(s string, names []string, n int) []string {
+	if c.suggested++; c.suggested > maxSuggestions {
+		return nil
+	}
+	return similar(s, names, n)
 }
 
 // add records a fault of a node.
@@ -122,7 +139,7 @@ func (c *checker) node(i int) {
 }
 
 func (c *checker) unknownClass(i int, n Node) {
-	near := similar(n.Class, c.info.names, 3)
+	near := c.suggest(n.Class, c.info.names, 3)
 	fix := "install the node pack that has it, and restart the worker; if it is installed, `easel worker logs` says why it did not load"
 	if len(near) > 0 {
 		fix = "did you mean " + clip(strings.Join(near, " or "), 160) + "? Otherwise " + fix
@@ -137,9 +154,7 @@ func (c *checker) unknownClass(i int, n Node) {
 func (c *checker) bareLinks(i int) {
 	for _, in := range c.graph.nodes[i].Inputs {
 		if kindOf(in.Value) == '[' {
-			if _, ok := c.link(i, in, SeverityWarning); !ok {
-				continue
-			}
+			c.link(i, in, SeverityWarning)
 		}
 	}
 }
@@ -245,6 +260,9 @@ func (c *checker) cycles() {
 			case 0:
 				visit(source)
 			case 1:
+				if c.rings++; c.rings > maxRings {
+					continue
+				}
 				c.ring(way[slices.Index(way, source):], in.Name)
 			}
 		}
@@ -291,7 +309,7 @@ func (c *checker) collect() []backend.Problem {
 	}
 	rank := map[string]int{SeverityError: 0, SeverityWarning: 1, SeverityNote: 2}
 	slices.SortStableFunc(problems, func(a, b backend.Problem) int { return rank[a.Severity] - rank[b.Severity] })
-	return problems
+	return problems[:min(len(problems), maxProblems)]
 }
 
 func (c *checker) problem(i int, n Node, f fault) backend.Problem {

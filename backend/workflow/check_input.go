@@ -290,12 +290,12 @@ func (c *checker) choice(i int, value json.RawMessage, spec InputSpec, f fault) 
 			continue
 		}
 		f.value = plain(v)
-		c.add(i, notInList(f, spec, c.graph.nodes[i]))
+		c.add(i, c.notInList(f, spec, c.graph.nodes[i]))
 	}
 }
 
 // notInList is the fault of a value that is none of the choices.
-func notInList(f fault, spec InputSpec, n Node) fault {
+func (c *checker) notInList(f fault, spec InputSpec, n Node) fault {
 	names := make([]string, len(spec.Options))
 	models := isModel(f.value)
 	for j, o := range spec.Options {
@@ -303,7 +303,7 @@ func notInList(f fault, spec InputSpec, n Node) fault {
 		models = models || isModel(names[j])
 	}
 	shown := `"` + clip(f.value, 100) + `"`
-	f.candidates = similar(f.value, names, 5)
+	f.candidates = c.suggest(f.value, names, 5)
 	f.kind = KindNotInList
 	if models {
 		f.kind = KindMissingModel
@@ -384,7 +384,7 @@ func (c *checker) file(i int, n Node, value json.RawMessage, spec InputSpec) {
 		names[j] = plain(o)
 	}
 	f := fault{
-		kind: KindMissingFile, severity: SeverityWarning, input: spec.Name, value: name, candidates: similar(name, names, 5),
+		kind: KindMissingFile, severity: SeverityWarning, input: spec.Name, value: name, candidates: c.suggest(name, names, 5),
 		message: `"` + clip(name, 100) + `" is not in the worker's input folder`,
 		fix:     "upload it: easel run … --set " + clip(n.ID, 40) + "." + clip(spec.Name, 40) + "=@FILE",
 	}
@@ -461,7 +461,7 @@ func (c *checker) undeclared(i int, n Node, specs []InputSpec, dynamic bool) {
 			names[j] = s.Name
 		}
 		f := fault{
-			kind: KindUnknownInput, severity: SeverityWarning, input: in.Name, value: plain(in.Value), candidates: similar(in.Name, names, 3),
+			kind: KindUnknownInput, severity: SeverityWarning, input: in.Name, value: plain(in.Value), candidates: c.suggest(in.Name, names, 3),
 			message: "the node has no such input, and a link to it usually fails when it runs", fix: "remove the link",
 		}
 		if len(f.candidates) > 0 {

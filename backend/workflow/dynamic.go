@@ -80,7 +80,7 @@ func (e *expansion) combo(spec InputSpec, depth int) {
 		choices.Options = append(choices.Options, json.RawMessage(quote(key)))
 	}
 	f := fault{severity: SeverityError, input: spec.Name, value: plain(in.Value)}
-	e.checker.add(e.index, notInList(f, choices, e.node))
+	e.checker.add(e.index, e.checker.notInList(f, choices, e.node))
 }
 
 // grow adds the inputs that a template makes: name.PREFIX0 … or name.NAME.

@@ -36,14 +36,12 @@ func FuzzRead(f *testing.F) {
 		if Hash(doc.GraphJSON) != Hash(again.GraphJSON) {
 			t.Error("hash")
 		}
-		for _, n := range doc.Graph.Nodes() {
-			for _, in := range n.Inputs {
-				changed := doc
-				if err := Set(&changed, n.ID+"."+in.Name, "5"); err == nil && !json.Valid(changed.GraphJSON) {
-					t.Errorf("set %s: %s", in.Name, changed.GraphJSON)
-				}
-				return
-			}
+		n := doc.Graph.Nodes()[0]
+		if len(n.Inputs) == 0 {
+			return
+		}
+		if err := Set(&doc, n.ID+"."+n.Inputs[0].Name, "5"); err == nil && !json.Valid(doc.GraphJSON) {
+			t.Errorf("set: %s", doc.GraphJSON)
 		}
 	})
 }

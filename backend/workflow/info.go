@@ -102,7 +102,6 @@ func ParseObjectInfo(r io.Reader) (*ObjectInfo, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read object_info: %w", err)
 		}
-		defer z.Close()
 		r = z
 	}
 	b, err := io.ReadAll(io.LimitReader(r, maxInfo+1))

@@ -19,8 +19,8 @@ var pngSignature = []byte("\x89PNG\r\n\x1a\n")
 // errStop ends a walk over chunks.
 var errStop = errors.New("stop")
 
-func readPNG(b []byte) (Doc, error) {
-	prompt, workflow, err := FromPNG(bytes.NewReader(b))
+func readPNG(r io.Reader) (Doc, error) {
+	prompt, workflow, err := FromPNG(r)
 	if err != nil {
 		return Doc{}, err
 	}
@@ -95,7 +95,7 @@ func pngTexts(r io.Reader, fn func(keyword string, open func() (string, error)) 
 	}
 	for {
 		if _, err := io.ReadFull(r, head[:]); err != nil {
-			return nil //nolint:nilerr // a cut-off file has no more texts
+			return nil // a cut-off file has no more texts
 		}
 		size, kind := int64(binary.BigEndian.Uint32(head[:4])), string(head[4:])
 		switch kind {
@@ -104,7 +104,7 @@ func pngTexts(r io.Reader, fn func(keyword string, open func() (string, error)) 
 		case "tEXt", "zTXt", "iTXt", "comf":
 		default:
 			if _, err := io.CopyN(io.Discard, r, size+4); err != nil {
-				return nil //nolint:nilerr // as above
+				return nil // as above
 			}
 			continue
 		}

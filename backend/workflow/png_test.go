@@ -112,6 +112,16 @@ func TestReadPNGThatIsCutOffInItsPixels(t *testing.T) {
 	}
 }
 
+func TestReadFromPNG(t *testing.T) {
+	file := picture(t, [][]byte{chunk("tEXt", []byte("prompt\x00"+promptText))}, nil)
+	if doc, err := ReadFrom(bytes.NewReader(file)); err != nil || doc.From != "png" {
+		t.Errorf("%s, %v", doc.From, err)
+	}
+	if doc, err := ReadFrom(strings.NewReader(promptText)); err != nil || doc.From != "api" {
+		t.Errorf("%s, %v", doc.From, err)
+	}
+}
+
 func TestPNGText(t *testing.T) {
 	file := picture(t, [][]byte{chunk("tEXt", []byte("easel\x00{\"prompt_id\":\"\xe4\"}"))}, nil)
 	if got, err := PNGText(bytes.NewReader(file), "easel"); err != nil || got != `{"prompt_id":"ä"}` {

@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,13 @@ import (
 // MaxSize is the largest workflow that is taken, in bytes. ComfyUI itself takes
 // 100 MB with everything around the graph.
 const MaxSize = 96 << 20
+
+// Bounds of a graph that keep looking at it cheap. Real ones have some hundred
+// nodes with some ten inputs; Python itself gives up at chains of about 1,000.
+const (
+	maxNodes  = 100_000
+	maxInputs = 10_000
+)
 
 // Doc is a workflow that was read.
 type Doc struct {
@@ -116,9 +124,14 @@ func formatError(format, message, hint string) *FormatError {
 
 const exportHint = "in ComfyUI's web page choose Workflow > Export (API) and use that file"
 
-// ReadFrom reads a workflow from r, and no more of it than a workflow may have.
+// ReadFrom is Read of what r gives; it keeps no more of it in memory than a
+// workflow may have.
 func ReadFrom(r io.Reader) (Doc, error) {
-	b, err := io.ReadAll(io.LimitReader(r, MaxSize+1))
+	buffered := bufio.NewReader(r)
+	if magic, _ := buffered.Peek(len(pngSignature)); bytes.Equal(magic, pngSignature) {
+		return readPNG(buffered)
+	}
+	b, err := io.ReadAll(io.LimitReader(buffered, MaxSize+1))
 	if err != nil {
 		return Doc{}, fmt.Errorf("read the workflow: %w", err)
 	}
@@ -127,16 +140,17 @@ func ReadFrom(r io.Reader) (Doc, error) {
 
 // Read takes a workflow in API format, bare or under "prompt" as it is posted,
 // or a PNG that carries one. An error is a *FormatError that says what it is
-// instead and what to do. The Doc does not keep b.
+// instead and what to do. The Doc does not keep b. MaxSize holds for the text,
+// not for the picture around it.
 func Read(b []byte) (Doc, error) {
+	if bytes.HasPrefix(b, pngSignature) {
+		return readPNG(bytes.NewReader(b))
+	}
 	if len(b) > MaxSize {
 		e := formatError("", fmt.Sprintf("the workflow is larger than %d MiB, which no ComfyUI takes", MaxSize>>20),
 			"a workflow has kilobytes; large data belongs into files that a Load node names")
 		e.Failure.Kind = backend.FailTooLarge
 		return Doc{}, e
-	}
-	if bytes.HasPrefix(b, pngSignature) {
-		return readPNG(b)
 	}
 	return readJSON(b, "")
 }
@@ -228,21 +242,23 @@ func findGraph(b []byte) (graph []byte, from string, err error) {
 	if isUI(b, top) {
 		return nil, "", uiError("")
 	}
+	graph, from = b, "api"
 	for _, m := range top {
 		value := b[m.value:m.end]
 		if m.key == "prompt" && kindOf(value) == '{' && field(value, "class_type") == nil {
-			if isUI(value, members(value)) {
-				return nil, "", uiError("under \"prompt\" ")
-			}
-			return value, "prompt", nil
+			graph, from, top = value, "prompt", members(value)
+			break
 		}
+	}
+	if isUI(graph, top) {
+		return nil, "", uiError("under \"prompt\" ")
 	}
 	if len(top) == 0 {
 		return nil, "", formatError("empty", "the workflow has no nodes", exportHint)
 	}
 	for _, m := range top {
-		if value := b[m.value:m.end]; field(value, "class_type") != nil || field(value, "inputs") != nil {
-			return b, "api", nil
+		if value := graph[m.value:m.end]; field(value, "class_type") != nil || field(value, "inputs") != nil {
+			return graph, from, nil
 		}
 	}
 	return nil, "", formatError("json", "this is JSON, but no workflow: nothing in it has a class_type", exportHint)
@@ -298,6 +314,9 @@ func strip(graph []byte) []byte {
 // parseGraph takes a valid object of nodes apart.
 func parseGraph(graph []byte) (Graph, error) {
 	top := members(graph)
+	if len(top) > maxNodes {
+		return Graph{}, formatError("api", fmt.Sprintf("the workflow has %d nodes, and more than %d are not taken", len(top), maxNodes), "split it")
+	}
 	g := Graph{nodes: make([]Node, 0, len(top)), byID: make(map[string]int, len(top))}
 	for _, m := range top {
 		n, err := parseNode(graph, m)
@@ -350,6 +369,9 @@ func (n *Node) addInputs(graph []byte, start, end int) error {
 		return formatError("api", n.label()+": its inputs are no object", exportHint)
 	}
 	list := members(graph[start:end])
+	if len(list) > maxInputs {
+		return formatError("api", fmt.Sprintf("%s has %d inputs, and more than %d are not taken", n.label(), len(list), maxInputs), exportHint)
+	}
 	n.Inputs = make([]Input, 0, len(list))
 	seen := make(map[string]bool, len(list))
 	for _, in := range list {
