@@ -40,8 +40,10 @@ func New(dark bool) *Theme {
 	fg := func(light, dark string) lipgloss.Style { return lipgloss.NewStyle().Foreground(c(light, dark)) }
 	return &Theme{
 		Dark:    dark,
-		Text:    fg("#343b58", "#c0caf5"),
-		Strong:  fg("#1a1b2c", "#e6eaff").Bold(true),
+		// Ordinary text is the terminal's own colour: it reads on any background,
+		// also where the terminal never says which it has, and costs no bytes.
+		Text:    lipgloss.NewStyle(),
+		Strong:  lipgloss.NewStyle().Bold(true),
 		Muted:   fg("#6a6f87", "#7a83a8"),
 		Faint:   fg("#b4b8cc", "#3f4665"),
 		Border:  fg("#a8adc4", "#464e73"),

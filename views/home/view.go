@@ -64,7 +64,7 @@ func (m *Model) gpuLines(w int) []string {
 // have fixed widths, so that they do not jump.
 func (m *Model) gpuLine(g backend.GPU, w int) string {
 	t := m.env.Theme
-	figures := gpuFigures(t.Muted, t.Text, g)
+	figures := gpuFigures(g)
 	name := t.Title.Render("GPU "+strconv.Itoa(g.Index)) + "  " + t.Strong.Render(widget.CutMiddle(widget.Clean(g.Name), 28))
 	if g.Note != "" {
 		name += "  " + t.Warn.Render(widget.Clean(g.Note))
@@ -77,10 +77,12 @@ func (m *Model) gpuLine(g backend.GPU, w int) string {
 	return widget.Spread(name, spark+"  "+figures, w)
 }
 
-func gpuFigures(unit, fig lipgloss.Style, g backend.GPU) string {
+// gpuFigures is the figures of a card. They are in one style, without colour: they
+// change at every sample, and each change of style is bytes on a slow line.
+func gpuFigures(g backend.GPU) string {
 	var parts []string
 	add := func(v string, width int, u string) {
-		parts = append(parts, fig.Render(widget.FitRight(v, width))+unit.Render(" "+u))
+		parts = append(parts, widget.FitRight(v, width)+" "+u)
 	}
 	if g.MemoryUsed != nil && g.MemoryTotal != nil {
 		add(widget.GiB(*g.MemoryUsed)+" / "+widget.GiB(*g.MemoryTotal), 11, "GiB")
