@@ -180,7 +180,7 @@ func (s *paper) at(x, y, _ float64) rgb {
 	if h == 0 || level == float64(s.levels) {
 		edge = 1
 	}
-	c := gradient(level/float64(s.levels), s.p[0], s.p[1], s.p[2], s.p[3], s.p[4], s.p[5])
+	c := gradient(0.1+0.95*level/float64(s.levels), s.p[0], s.p[1], s.p[2], s.p[3], s.p[4], s.p[5])
 	shadow := 0.0
 	for k := 1; k <= 4; k++ {
 		f := float64(k)

@@ -146,7 +146,7 @@ func (h *hog) take(n int64) {
 	defer h.mu.Unlock()
 	const block = 64 << 20
 	for n > 0 {
-		b := make([]byte, min(n, block))
+		b := takeMemory(int(min(n, block)))
 		for i := 0; i < len(b); i += 4096 {
 			b[i] = 1
 		}
@@ -159,6 +159,9 @@ func (h *hog) free() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	had := len(h.blocks) > 0
+	for _, b := range h.blocks {
+		giveBack(b)
+	}
 	h.blocks = nil
 	return had
 }

@@ -32,9 +32,7 @@ func (w *Worker) handler() http.Handler {
 	rt.both("GET", "/object_info/{class}", w.getObjectInfo)
 	rt.both("GET", "/system_stats", w.getSystemStats)
 	rt.both("GET", "/features", func(*request) (reply, error) { return jsonReply(w.features()) })
-	for _, p := range []string{"/extensions"} {
-		rt.both("GET", p, func(*request) (reply, error) { return jsonReply([]any{}) })
-	}
+	rt.both("GET", "/extensions", func(*request) (reply, error) { return jsonReply([]any{}) })
 	empty := []string{"/workflow_templates", "/i18n"}
 	if w.since("0.8.0") {
 		empty = append(empty, "/global_subgraphs")

@@ -3,7 +3,21 @@ package sketch
 import (
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
+
+// takeMemory maps memory that the garbage collector knows nothing of, so that
+// it is really there, and really gone after giveBack.
+func takeMemory(n int) []byte {
+	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return make([]byte, n)
+	}
+	return b
+}
+
+func giveBack(b []byte) { _ = unix.Munmap(b) } // fails for memory of make, which is then collected
 
 // dieBy ends the process by a signal, as a crash in native code would: the
 // handlers of the Go runtime, which would print a trace and exit with status
