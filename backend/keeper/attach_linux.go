@@ -12,6 +12,8 @@ import (
 
 // Attach takes the engine's end of the socket pair (PairFD), reads the keeper's
 // hello and answers it. Every inherited descriptor is closed on exec from then on.
+// When the keeper died before it spoke, Attach returns a Conn that is closed and an
+// empty Hello: the engine then calls Takeover as ever.
 func Attach(fd int) (*Conn, Hello, error) {
 	closeOnExecAll()
 	f := os.NewFile(uintptr(fd), "keeper")

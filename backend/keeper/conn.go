@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -56,6 +57,10 @@ func attach(c *net.UnixConn) (*Conn, Hello, error) {
 		return nil, Hello{}, fmt.Errorf("attach to the keeper: %w", err)
 	}
 	m, err := conn.wire.read()
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		conn.shut() // it died before it spoke: the engine takes over, knowing nothing
+		return conn, Hello{}, nil
+	}
 	if err != nil {
 		return nil, Hello{}, fmt.Errorf("attach to the keeper: %w", err)
 	}
@@ -72,9 +77,7 @@ func attach(c *net.UnixConn) (*Conn, Hello, error) {
 	if err := c.SetReadDeadline(time.Time{}); err != nil {
 		return nil, Hello{}, fmt.Errorf("attach to the keeper: %w", err)
 	}
-	if err := conn.send(message{Op: opHello, Version: Version}); err != nil {
-		return nil, Hello{}, fmt.Errorf("attach to the keeper: %w", err)
-	}
+	_ = conn.send(message{Op: opHello, Version: Version}) // a failure closes conn
 	go conn.read()
 	go conn.beat()
 	go conn.pump()
@@ -142,7 +145,9 @@ func (c *Conn) Ack(launch string) error {
 
 // Ready says that this engine accepts connections on the control listener. Until
 // an engine says so, the keeper counts it as starting, and after 5 s answers
-// callers itself with 503. Call it as soon as the server accepts.
+// callers itself with 503. Call it as soon as the server accepts. ErrGone, as from
+// every call here, says that the keeper died in that moment: go on, Closed leads to
+// Takeover.
 func (c *Conn) Ready() error {
 	ctx, cancel := context.WithTimeout(context.Background(), writeWithin)
 	defer cancel()

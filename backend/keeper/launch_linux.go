@@ -173,7 +173,7 @@ func (k *keeper) childEnded(pid int) {
 			at := time.Now()
 			_ = unix.Kill(-pid, unix.SIGKILL)
 			status, usage := reapOne(pid)
-			k.sweep(l, false)
+			k.sweep(l)
 			k.workerEnded(l, endOf(l, at, status, usage))
 			return
 		}
@@ -240,32 +240,37 @@ func (k *keeper) adoptedEnded(id string) {
 	if l == nil {
 		return
 	}
-	k.sweep(l, true)
+	k.sweep(l)
 	k.workerEnded(l, unseenEnd(launchRecord{Living: l.Living, Ours: l.ours, OurSignal: l.ourSignal}))
 }
 
-// sweep kills what a launch left behind outside its process group: members of its
-// session and whatever carries its id. Orphans of a child are our own children
-// now; those of an adopted process may be anywhere.
-func (k *keeper) sweep(l *launch, everywhere bool) {
-	mark := EnvLaunch + "=" + l.Launch
-	for range 3 { // what is killed may have been forking
-		var pids []int
-		if everywhere {
-			pids = processes()
-		} else {
-			pids, _ = process.Descendants(os.Getpid())
+// sweep kills what a launch left behind outside its process group: whatever
+// carries its id. What a child of ours left are our children now, which are quickly
+// looked through; but the kernel may miss some of them while others exit, and what
+// an adopted process left may be anywhere. So everything is looked through a little
+// later, too, or at once when the keeper is about to end.
+func (k *keeper) sweep(l *launch) {
+	if l.Adopted || k.phase != running {
+		k.sweepOf(l, processes)
+	} else {
+		k.sweepOf(l, func() []int { list, _ := process.Descendants(os.Getpid()); return list })
+	}
+	go func() { // bounded; if the keeper ends first, it has swept at the end
+		for _, wait := range []time.Duration{50 * time.Millisecond, time.Second} {
+			time.Sleep(wait)
+			k.sweepOf(l, processes)
 		}
+	}()
+}
+
+// sweepOf kills those of the listed processes that belong to a launch.
+func (k *keeper) sweepOf(l *launch, list func() []int) {
+	mark, home := EnvLaunch+"="+l.Launch, envHome+"="+k.cfg.StateDir
+	for range 3 { // what is killed may have been forking
 		found := false
-		for _, pid := range pids {
-			if pid == os.Getpid() || k.engine != nil && pid == k.engine.pid {
-				continue
-			}
-			i, err := process.Stat(pid)
-			if err != nil || i.Dead() || pid == l.PID && i.StartTicks != l.StartTicks {
-				continue
-			}
-			if env, _ := process.Environ(pid); !slices.Contains(env, mark) {
+		for _, pid := range list() {
+			env, _ := process.Environ(pid)
+			if pid == os.Getpid() || !slices.Contains(env, mark) || !slices.Contains(env, home) {
 				continue
 			}
 			found = unix.Kill(pid, unix.SIGKILL) == nil || found
@@ -309,7 +314,10 @@ func (k *keeper) inherit() {
 		k.restarts, k.crash = last.Restarts, last.LastCrash
 	}
 	if a != nil {
-		k.restarts, k.crash = a.Restarts, a.LastCrash
+		k.restarts = max(k.restarts, a.Restarts)
+		if a.LastCrash != nil {
+			k.crash = a.LastCrash
+		}
 		k.takeListeners(a)
 		for _, l := range a.Living {
 			if !slices.ContainsFunc(file.Launches, func(r launchRecord) bool { return r.Launch == l.Launch }) {
@@ -336,7 +344,8 @@ func (k *keeper) inheritLaunch(r launchRecord, children bool) {
 		fault.Hit("keeper.adoption")
 		k.adopt(l)
 	default:
-		k.sweep(l, true)
+		l.Adopted = true // what it left may be anywhere
+		k.sweep(l)
 		k.ends = append(k.ends, unseenEnd(r))
 	}
 }

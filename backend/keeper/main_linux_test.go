@@ -106,7 +106,7 @@ func standIn() {
 	go e.collect()
 	server := &http.Server{Handler: e, ReadHeaderTimeout: time.Minute}
 	go func() { _ = server.Serve(ln) }()
-	if err := c.Ready(); err != nil {
+	if err := c.Ready(); err != nil && !errors.Is(err, ErrGone) {
 		end(err)
 	}
 	term := make(chan os.Signal, 1)
@@ -195,10 +195,14 @@ func (e *engineServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // workerRole is a worker that behaves in one way.
 func workerRole(how string) {
+	c := make(chan os.Signal, 1)
+	if how == "stubborn" {
+		signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
+	} else {
+		signal.Notify(c, syscall.SIGTERM)
+	}
 	fmt.Println("worker", how, os.Getpid())
 	switch how {
-	case "stubborn":
-		signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
 	case "exit3":
 		os.Exit(3)
 	case "family": // a child in the group, and one in a session of its own
@@ -211,16 +215,10 @@ func workerRole(how string) {
 			fmt.Println("child", cmd.Process.Pid)
 		}
 	case "orphans": // leave a child that ends after its parent
-		cmd := exec.Command("/bin/sh", "-c", "sleep 0.1 & sleep 0.2 & exit 0")
-		_ = cmd.Run()
+		_ = exec.Command("/bin/sh", "-c", "sleep 0.1 & sleep 0.2 & exit 0").Run()
 		time.Sleep(time.Second)
 		os.Exit(0)
 	}
-	if how == "stubborn" || how == "family" {
-		time.Sleep(time.Hour)
-	}
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, syscall.SIGTERM)
 	<-c
 	os.Exit(0)
 }
@@ -232,7 +230,7 @@ type box struct {
 	cfg Config
 	env []string
 	cmd *exec.Cmd
-	out bytes.Buffer
+	out *os.File // keeper.log
 }
 
 func newBox(t testing.TB, change func(*Config)) *box {
@@ -246,6 +244,14 @@ func boxAt(t testing.TB, dir string, change func(*Config)) *box {
 	if change != nil {
 		change(&b.cfg)
 	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if b.out, err = openLog(filepath.Join(dir, keeperLog), maxKeeperLog); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.out.Close() })
 	t.Cleanup(b.sweep)
 	return b
 }
@@ -253,7 +259,6 @@ func boxAt(t testing.TB, dir string, change func(*Config)) *box {
 // sweep ends every process of the box: they all carry its configuration.
 func (b *box) sweep() {
 	if b.t.Failed() {
-		b.t.Logf("keeper said:\n%s", b.out.String())
 		if l, err := os.ReadFile(filepath.Join(b.dir, keeperLog)); err == nil {
 			b.t.Logf("keeper.log:\n%s", l)
 		}
@@ -305,7 +310,8 @@ func (b *box) config() string {
 }
 
 func (b *box) environ() []string {
-	return append(append(os.Environ(), "KT_CONFIG="+b.config()), b.env...)
+	// The race detector would let every process sleep a second before it exits.
+	return append(append(os.Environ(), "KT_CONFIG="+b.config(), "GORACE=atexit_sleep_ms=0"), b.env...)
 }
 
 // serve starts a keeper in the foreground.
@@ -313,7 +319,7 @@ func (b *box) serve() *box {
 	b.t.Helper()
 	b.cmd = exec.Command("/proc/self/exe", "serve")
 	b.cmd.Env = b.environ()
-	b.cmd.Stderr = &b.out
+	b.cmd.Stderr = b.out
 	if err := b.cmd.Start(); err != nil {
 		b.t.Fatal(err)
 	}
@@ -401,7 +407,11 @@ func (b *box) engine() who {
 func (b *box) launch(id, how string) Living {
 	b.t.Helper()
 	var l Living
-	b.do("/start", b.launchOf(id, how), &l)
+	launch := b.launchOf(id, how)
+	b.do("/start", launch, &l)
+	if how != "sleep" {
+		b.wait("the first line of the worker", func() bool { s, _ := os.ReadFile(launch.Log); return bytes.Contains(s, []byte("worker "+how)) })
+	}
 	return l
 }
 
@@ -466,22 +476,29 @@ func (e *engineServer) turnaround(ctx context.Context, l Launch, n int) (time.Du
 	if err != nil {
 		return 0, err
 	}
-	e.mu.Lock()
-	seen := len(e.ends)
-	e.mu.Unlock()
 	at := time.Now()
 	if err := syscall.Kill(w.PID, syscall.SIGKILL); err != nil {
 		return 0, err
 	}
-	for told := false; !told; time.Sleep(20 * time.Microsecond) {
-		e.mu.Lock()
-		told = len(e.ends) > seen
-		e.mu.Unlock()
-	}
+	e.told(one.ID)
 	if _, err = e.c.Start(ctx, two); err != nil {
 		return 0, err
 	}
 	took := time.Since(at)
 	_ = e.c.Signal(ctx, two.ID, syscall.SIGKILL)
+	e.told(two.ID)
 	return took, errors.Join(e.c.Ack(one.ID), e.c.Ack(two.ID))
+}
+
+// told waits for the end of a launch.
+func (e *engineServer) told(id string) {
+	for ; ; time.Sleep(20 * time.Microsecond) {
+		e.mu.Lock()
+		n := len(e.ends)
+		found := n > 0 && e.ends[n-1].Launch == id
+		e.mu.Unlock()
+		if found {
+			return
+		}
+	}
 }
