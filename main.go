@@ -2,4 +2,10 @@
 // the whole box on one terminal screen.
 package main
 
-func main() {}
+import (
+	"os"
+
+	"easel/cmd"
+)
+
+func main() { os.Exit(cmd.Execute()) }
