@@ -30,7 +30,7 @@ live:
 
 # What takes longer than the tests may: random kills over a running queue.
 soak:
-	EASEL_SOAK=1 $(GO) test -count=1 -timeout 60m -run 'Soak' -v ./e2e/...
+	EASEL_SOAK=1 $(GO) test -count=1 -timeout 60m -run 'Soak' -v ./cmd/...
 
 run:
 	$(GO) run .

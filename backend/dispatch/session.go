@@ -58,6 +58,7 @@ func (s *session) run(ctx context.Context) {
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
 	for s.alive(ctx) {
+		s.l.settleDeaths(ctx) // of an earlier launch, told late
 		s.review(ctx)
 		s.fill(ctx)
 		s.answerFrees(ctx)

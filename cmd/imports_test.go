@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package cmd_test
 
 import (
 	"os/exec"
@@ -8,7 +10,7 @@ import (
 
 // TestImportsPointOneWay keeps main → cmd → tui → views → backend, config.
 func TestImportsPointOneWay(t *testing.T) {
-	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Deps \" \"}}", "./...").Output()
+	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Deps \" \"}}", "easel/...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

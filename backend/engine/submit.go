@@ -1,0 +1,137 @@
+//go:build linux
+
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"easel/backend"
+	"easel/backend/workflow"
+)
+
+// submit serves POST /v1/jobs. It answers after the job is on disk.
+func (e *Engine) submit(w http.ResponseWriter, r *http.Request) {
+	var sub backend.Submission
+	if err := readJSON(r, &sub); err != nil {
+		fail(w, err)
+		return
+	}
+	if key := r.Header.Get("Idempotency-Key"); key != "" {
+		sub.Key = key
+	}
+	if sub.Owner == "" {
+		sub.Owner = peerName(r.Context())
+	}
+	if sub.Source == "" {
+		sub.Source = backend.SourceCLI
+	}
+	if err := e.check(r.Context(), &sub); err != nil {
+		fail(w, err)
+		return
+	}
+	job, created, err := e.store.Submit(r.Context(), sub)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	status := http.StatusOK
+	if created {
+		status = http.StatusCreated
+	}
+	writeJSON(w, status, e.dress(job))
+}
+
+// check reads the graph and looks at it with the eyes of the running ComfyUI.
+// While none runs there is nothing to look with: ComfyUI's own answer decides
+// when the job is sent. Warnings never stop a job.
+func (e *Engine) check(ctx context.Context, sub *backend.Submission) error {
+	doc, err := workflow.Read(sub.Graph)
+	if err != nil {
+		return err
+	}
+	sub.Graph = doc.GraphJSON
+	if len(sub.Workflow) == 0 && len(doc.Workflow) > 0 {
+		sub.Workflow = doc.Workflow
+	}
+	if string(sub.Workflow) == "null" {
+		sub.Workflow = nil
+	}
+	info := e.classes(ctx)
+	if info == nil || sub.NoCheck {
+		return nil
+	}
+	var bad []backend.Problem
+	for _, p := range workflow.Check(doc, info) {
+		switch p.Severity {
+		case "error":
+			bad = append(bad, p)
+		case "warning":
+			sub.Warnings = append(sub.Warnings, p.Message)
+		}
+	}
+	if len(bad) > 0 {
+		return workflow.Failure(bad)
+	}
+	return nil
+}
+
+// classes is what the nodes of the running ComfyUI take, nil while none is
+// ready. It is read once per launch.
+func (e *Engine) classes(ctx context.Context) *workflow.ObjectInfo {
+	w := e.readyWorker()
+	if w == nil {
+		return nil
+	}
+	return w.classes(ctx)
+}
+
+func (e *Engine) objectInfo(w http.ResponseWriter, r *http.Request) {
+	wk := e.readyWorker()
+	if wk == nil {
+		fail(w, backend.Fail(backend.FailWorker, "no worker is ready, so nobody knows which nodes there are", "easel status says what it is doing"))
+		return
+	}
+	raw, err := wk.m.ObjectInfo(r.Context())
+	if err != nil {
+		fail(w, backend.Fail(backend.FailWorker, "the worker does not tell its nodes: "+clip(err.Error()), "easel worker logs"))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(raw)
+}
+
+// upload puts the body into the input folder of the worker.
+func (e *Engine) upload(r *http.Request) (any, error) {
+	name := r.URL.Query().Get("name")
+	if name == "" {
+		return nil, backend.Fail(backend.FailUsage, "an upload needs ?name=", "")
+	}
+	wk, err := e.waitReady(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	c, _, ok := wk.m.Client()
+	if !ok {
+		return nil, backend.Fail(backend.FailWorker, "no worker is ready to take the upload", "easel status says what it is doing")
+	}
+	up, err := c.Upload(r.Context(), name, "input", "", false, http.MaxBytesReader(nil, r.Body, maxUpload))
+	if err != nil {
+		return nil, backend.Fail(backend.FailWorker, "the worker did not take the upload: "+clip(err.Error()), "easel worker logs")
+	}
+	return up, nil
+}
+
+// debugState is for people who look at Easel itself.
+func (e *Engine) debugState(r *http.Request) (any, error) {
+	counts, err := e.store.Counts(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	open, err := e.store.Unfinished(r.Context())
+	raw, _ := json.Marshal(e.hello)
+	return map[string]any{
+		"seq": e.store.LastSeq(), "counts": counts, "open": open, "keeper": json.RawMessage(raw), "living": e.conn.Living(),
+	}, err
+}
