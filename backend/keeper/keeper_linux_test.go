@@ -215,7 +215,7 @@ func TestStartThatFailsSaysWhy(t *testing.T) {
 
 func TestBreakerOpensAnswers503AndCloses(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, func(c *Config) { c.Policy = Policy{Open: 1500 * time.Millisecond} }).serve()
+	b := newBox(t, func(c *Config) { c.Policy = Policy{Open: 4 * time.Second} }).serve()
 	b.env = nil
 	e := b.engine()
 	crash := filepath.Join(b.dir, "crash")
