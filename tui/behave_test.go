@@ -112,10 +112,7 @@ func TestEveryScreenAtEveryWidth(t *testing.T) {
 			d.keys("esc", "esc", "esc", "1")
 			sc.do(d)
 			for w := 40; w <= 220; w++ {
-				for _, h := range []int{10, 15, 24, 41} {
-					if (w+h)%3 != 0 && w != 80 && w != 60 {
-						continue
-					}
+				for _, h := range [][]int{{15}, {24}, {10, 41}}[w%3] {
 					d.one(tea.WindowSizeMsg{Width: w, Height: h})
 					checkFrame(t, d.frame(), w, h)
 					if t.Failed() {
@@ -208,7 +205,7 @@ func checkClean(t *testing.T, frame string) {
 }
 
 func TestFuzzKeys(t *testing.T) {
-	steps := 4000
+	steps := 3000
 	if testing.Short() {
 		steps = 400
 	}
@@ -656,7 +653,9 @@ func TestWiring(t *testing.T) {
 	tm.Send(press("q"))
 	final := tm.FinalModel(t, teatest.WithFinalTimeout(5*time.Second)).(*Model)
 	cancel()
-	wait()
+	if err := wait(); err != nil {
+		t.Error(err)
+	}
 	if final.doors[final.at].id != screen.Queue {
 		t.Error("the queue is not in front at the end")
 	}
@@ -710,4 +709,17 @@ func TestOptionsZeroIsUsable(t *testing.T) {
 		t.Error("adding without a loader opened a prompt")
 	}
 	checkFrame(t, m.View().Content, 80, 24)
+}
+
+// A panic on the engine's side of the bridge ends the program and is reported.
+func TestPanicInTheFeedIsReported(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	killed := make(chan struct{})
+	wait := feed(ctx, newFake(), Options{Start: func(context.Context, func(string)) (bool, error) { panic("boom") }},
+		func(tea.Msg) {}, func() { close(killed) })
+	<-killed
+	cancel()
+	if err := wait(); err == nil || !strings.Contains(err.Error(), "boom") {
+		t.Errorf("reported: %v", err)
+	}
 }

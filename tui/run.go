@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -39,7 +40,9 @@ func Run(ctx context.Context, svc Service, o Options) error {
 	wait := feed(ctx, svc, o, p.Send, p.Kill)
 	_, err := p.Run()
 	leave()
-	wait()
+	if broke := wait(); broke != nil {
+		err = broke
+	}
 	if free := m.env.Pics.Free(); free != "" {
 		_, _ = io.WriteString(out, free)
 	}
@@ -50,18 +53,20 @@ func Run(ctx context.Context, svc Service, o Options) error {
 }
 
 // feed starts what tells the program of the engine; the returned function waits
-// until all of it has ended, which it does soon after ctx.
-func feed(ctx context.Context, svc Service, o Options, send func(tea.Msg), kill func()) (wait func()) {
+// until all of it has ended, which it does soon after ctx, and returns what broke. A
+// panic there ends the program by kill, so that the terminal is restored.
+func feed(ctx context.Context, svc Service, o Options, send func(tea.Msg), kill func()) (wait func() error) {
 	b := newBridge(send)
 	var wg sync.WaitGroup
+	broke := make(chan error, 2)
 	guard := func(fn func()) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
 			defer func() {
 				if r := recover(); r != nil {
+					broke <- fmt.Errorf("the console broke while it listened to the engine: %v\n%s", r, debug.Stack())
 					kill()
-					panic(fmt.Sprintf("console: %v", r))
 				}
 			}()
 			fn()
@@ -76,7 +81,15 @@ func feed(ctx context.Context, svc Service, o Options, send func(tea.Msg), kill 
 			func(f backend.Frame) error { b.put(f); return ctx.Err() },
 			func(connected bool, err error) { b.say(linkMsg{connected: connected, err: err}) })
 	})
-	return wg.Wait
+	return func() error {
+		wg.Wait()
+		select {
+		case err := <-broke:
+			return err
+		default:
+			return nil
+		}
+	}
 }
 
 // find looks for the engine until there is one; false when ctx ended first.

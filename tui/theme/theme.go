@@ -39,7 +39,7 @@ func New(dark bool) *Theme {
 	c := func(light, dark string) color.Color { return ld(lipgloss.Color(light), lipgloss.Color(dark)) }
 	fg := func(light, dark string) lipgloss.Style { return lipgloss.NewStyle().Foreground(c(light, dark)) }
 	return &Theme{
-		Dark:    dark,
+		Dark: dark,
 		// Ordinary text is the terminal's own colour: it reads on any background,
 		// also where the terminal never says which it has, and costs no bytes.
 		Text:    lipgloss.NewStyle(),

@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"strings"
 	"time"
 
 	"easel/backend"
@@ -60,7 +61,7 @@ func (r *ring) add(l backend.LogLine, mark string) {
 		last := &r.buf[len(r.buf)-1]
 		if last.n == l.N && !last.mark {
 			r.bytes += len(text) - len(last.text)
-			last.text, last.bar = text, l.Bar
+			last.text, last.bar = text, l.Bar || isBar(text)
 			return
 		}
 	}
@@ -68,7 +69,7 @@ func (r *ring) add(l backend.LogLine, mark string) {
 		return
 	}
 	r.lastN = l.N
-	r.push(line{n: l.N, level: l.Level, text: text, bar: l.Bar, at: l.At.Time})
+	r.push(line{n: l.N, level: l.Level, text: text, bar: l.Bar || isBar(text), at: l.At.Time})
 }
 
 func (r *ring) push(l line) {
@@ -93,6 +94,10 @@ func (r *ring) push(l line) {
 		r.head = 0
 	}
 }
+
+// isBar reports whether a line is a progress bar that was finished, so that the log
+// no longer says so.
+func isBar(s string) bool { return strings.Contains(s, "%|") && tqdm.MatchString(s) }
 
 // cut cleans a line and bounds its length.
 func cut(s string) string {

@@ -133,7 +133,7 @@ func (m *Model) table() []string {
 	t, h := m.env.Theme, m.height()
 	w := m.w - 4
 	c := columnWidths(w - 2)
-	head := t.Muted.Render("  " + c.line("#", text.T("name"), text.T("state"), text.T("prio"), text.T("what it waits for, what came out"), text.T("age"), text.T("eta")))
+	head := t.Muted.Render("  " + c.line("#", text.T("name"), text.T("state"), text.T("prio"), text.T("what it waits for, what came out"), text.T("age"), text.T("time")))
 	lines := []string{widget.Row(t, head, m.w)}
 	if len(m.rows) == 0 {
 		for _, l := range m.empty(w, h) {
