@@ -32,7 +32,6 @@ type stream struct {
 	bytes   int
 	dropped int
 	err     error
-	state   bool // err changed
 }
 
 // linesMsg is what was gathered. gen ties it to the stream it came from.
@@ -60,7 +59,7 @@ func (s *stream) run(ctx context.Context, worker string) {
 			return
 		}
 		s.mu.Lock()
-		s.err, s.state = err, true
+		s.err = err
 		s.mu.Unlock()
 		s.signal()
 		select {
@@ -73,9 +72,7 @@ func (s *stream) run(ctx context.Context, worker string) {
 func (s *stream) put(l backend.LogLine) {
 	l.Text = truncated(l.Text)
 	s.mu.Lock()
-	if s.err != nil {
-		s.err, s.state = nil, true
-	}
+	s.err = nil
 	if n := len(s.lines); n > 0 && l.Bar && s.lines[n-1].N == l.N && s.lines[n-1].Launch == l.Launch {
 		s.bytes += len(l.Text) - len(s.lines[n-1].Text)
 		s.lines[n-1] = l
@@ -126,7 +123,7 @@ func (s *stream) wait(ctx context.Context, gen int) tea.Cmd {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		m := linesMsg{gen: gen, lines: s.lines, dropped: s.dropped, err: s.err}
-		s.lines, s.bytes, s.dropped, s.state = nil, 0, 0, false
+		s.lines, s.bytes, s.dropped = nil, 0, 0
 		return m
 	}
 }

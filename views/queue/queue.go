@@ -93,9 +93,8 @@ func New(env *screen.Env, svc Service, acts *act.Jobs) *Model {
 
 // orderMsg answers reload.
 type orderMsg struct {
-	order int
-	jobs  []backend.Job
-	err   error
+	jobs []backend.Job
+	err  error
 }
 
 // Show brings the screen to the front.
@@ -153,12 +152,12 @@ func (m *Model) reload() tea.Cmd {
 		return nil
 	}
 	m.busy, m.asked = true, s.OrderRev
-	svc, order, limit := m.svc, s.OrderRev, s.Window
+	svc, limit := m.svc, s.Window
 	return m.env.Call(func(ctx context.Context) tea.Msg {
 		jobs, err := svc.Jobs(ctx, backend.JobFilter{
 			States: []backend.JobState{backend.JobQueued, backend.JobHeld}, Order: "queue", Limit: limit,
 		})
-		return orderMsg{order: order, jobs: jobs, err: err}
+		return orderMsg{jobs: jobs, err: err}
 	})
 }
 
