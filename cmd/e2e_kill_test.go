@@ -20,28 +20,39 @@ import (
 // TestFaultPoints hits each named point once with each victim that can be hit
 // there, and counts: the job ends once, well.
 func TestFaultPoints(t *testing.T) {
-	points := []struct {
-		name, action string
-		kick         func(*box) // what makes the point come by, after the job runs
-	}{
-		{"after-fork-before-answer", "kill-self", nil}, // in the keeper
-		{"after-post-before-commit", "kill-self", nil},
-		{"after-post-before-commit", "kill-parent", nil},
-		{"after-success-before-history", "kill-self", nil},
-		{"after-success-before-history", "kill-parent", nil},
-		{"before-state-written", "kill-self", nil},
-		{"before-state-written", "kill-parent", nil},
-		{"adoption", "kill-self", killEngine},
-		{"adoption", "kill-parent", killEngine},
-		{"taking-back", "kill-self", promoteOther},
-		{"taking-back", "kill-parent", promoteOther},
+	// kick is what makes the point come by, after the first job runs.
+	type point struct {
+		name string
+		kick func(*box)
+	}
+	points := []point{
+		{"after-post-before-commit", nil},
+		{"after-success-before-history", nil},
+		{"before-state-written", nil},
+		{"adoption", killEngine},
+		{"before-reconcile", killEngine},
+		{"taking-back", promoteOther},
+	}
+	type hit struct {
+		point
+		action string
+	}
+	hits := []hit{
+		{point{"keeper.after-fork", nil}, "kill-self"},
+		{point{"keeper.adoption", killKeeper}, "kill-self"},
 	}
 	for _, p := range points {
+		for _, action := range []string{"kill-self", "kill-parent", "kill-worker"} {
+			hits = append(hits, hit{p, action})
+		}
+	}
+	for _, p := range hits {
 		t.Run(p.name+"/"+p.action, func(t *testing.T) {
+			t.Parallel()
 			b := newBox(t, "EASEL_FAULT="+p.name+"="+p.action)
 			var ids []string
 			for i := range 3 {
-				ids = append(ids, b.submitPatiently(b.sketch(fmt.Sprintf("p%d", i), i, 1)))
+				ids = append(ids, b.submitPatiently(b.sketch(fmt.Sprintf("p%d", i), i, 0.7)))
 			}
 			if p.kick != nil {
 				b.waitState(ids[0], backend.JobRunning)
@@ -58,6 +69,8 @@ func TestFaultPoints(t *testing.T) {
 		})
 	}
 }
+
+func killKeeper(b *box) { _ = syscall.Kill(b.status().Keeper.PID, syscall.SIGKILL) }
 
 func killEngine(b *box) { _ = syscall.Kill(b.status().Engine.PID, syscall.SIGKILL) }
 

@@ -27,6 +27,9 @@ func liveBox(t *testing.T) *box {
 		}
 	}
 	data := filepath.Join(b.home, "data")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	text := fmt.Sprintf("[worker]\ncomfyui = %q\npython = %q\nargs = [\"--cpu\"]\ndata = %q\n", dir, os.Getenv("EASEL_LIVE_PYTHON"), data)
 	if err := os.WriteFile(filepath.Join(b.home, "config.toml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -38,9 +41,9 @@ func liveBox(t *testing.T) *box {
 func (b *box) slow(name string, n int) string {
 	b.t.Helper()
 	file := filepath.Join(b.home, name+".json")
-	body := fmt.Sprintf(`{"1":{"class_type":"EmptyImage","inputs":{"width":2048,"height":2048,"batch_size":%d,"color":%d}},
-"2":{"class_type":"ImageBlur","inputs":{"image":["1",0],"blur_radius":31,"sigma":5.0}},
-"3":{"class_type":"ImageBlur","inputs":{"image":["2",0],"blur_radius":31,"sigma":6.0}},
+	body := fmt.Sprintf(`{"1":{"class_type":"EmptyImage","inputs":{"width":1024,"height":1024,"batch_size":%d,"color":%d}},
+"2":{"class_type":"ImageBlur","inputs":{"image":["1",0],"blur_radius":20,"sigma":5.0}},
+"3":{"class_type":"ImageBlur","inputs":{"image":["2",0],"blur_radius":20,"sigma":6.0}},
 "4":{"class_type":"ImageScale","inputs":{"image":["3",0],"upscale_method":"nearest-exact","width":64,"height":64,"crop":"disabled"}},
 "5":{"class_type":"SaveImage","inputs":{"images":["4",0],"filename_prefix":"%s"}}}`, n, time.Now().UnixNano()%0xffffff, name)
 	if err := os.WriteFile(file, []byte(body), 0o600); err != nil {

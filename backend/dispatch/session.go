@@ -53,7 +53,7 @@ func (s *session) run(ctx context.Context) {
 		return
 	}
 	s.recall(ctx)
-	fault.Hit("adoption")
+	fault.Hit("before-reconcile")
 	s.reconcile(ctx)
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()

@@ -20,6 +20,7 @@ import (
 
 	"easel/backend"
 	"easel/backend/dispatch"
+	"easel/backend/fault"
 	"easel/backend/jobs"
 	"easel/backend/keeper"
 	"easel/config"
@@ -126,6 +127,7 @@ func run(o Options, log *slog.Logger, conn *keeper.Conn, hello keeper.Hello) err
 		opts: o, log: log, conn: conn, hello: hello, store: store, hub: newHub(), started: backend.Now(),
 		closing: closing, stops: make(chan stopRequest, 4), queueBell: make(chan struct{}, 1), cfg: cfg,
 	}
+	fault.Worker(e.anyPID)
 	e.disp = dispatch.New(store, dispatch.Hooks{Progress: e.onProgress, Preview: e.onPreview}, log)
 	e.afterRestart(ctx)
 	return e.serve(ctx, close)
@@ -267,6 +269,10 @@ func (e *Engine) watchKeeper(ctx context.Context) error {
 			return nil
 		case end := <-e.conn.Ends():
 			e.onEnded(end)
+		case <-e.conn.Replaced():
+			e.log.Info("making room for a new binary")
+			e.askStop(stopRequest{})
+			return nil
 		case <-e.conn.Closed():
 			e.log.Warn("the keeper is gone")
 			e.askStop(stopRequest{takeover: true})
@@ -284,4 +290,14 @@ func storeOptions(cfg config.Config, log *slog.Logger) jobs.Options {
 		Limit: cfg.Queue.Limit, Logger: log,
 		KeepJobs: cfg.Retention.Jobs.Duration, KeepEvents: cfg.Retention.Events.Duration, KeepDeaths: cfg.Retention.Deaths.Duration,
 	}
+}
+
+// anyPID is the process of a worker, 0 when none runs.
+func (e *Engine) anyPID() int {
+	for _, w := range e.workerStates() {
+		if w.PID != nil {
+			return *w.PID
+		}
+	}
+	return 0
 }
