@@ -60,6 +60,11 @@ func fakeComfy(mode string) int {
 	case "crash-early":
 		fmt.Fprintln(os.Stderr, "something went wrong")
 		return 1
+	case "port-once":
+		if os.WriteFile("taken-"+port, nil, 0o600) == nil && len(must(filepath.Glob("taken-*"))) == 1 {
+			fmt.Fprintf(os.Stderr, "OSError: [Errno 98] error while attempting to bind on address ('127.0.0.1', %s): address already in use\n", port)
+			return 1
+		}
 	case "hang":
 		fmt.Fprintln(os.Stderr, "waiting for the network")
 		select {}
@@ -79,6 +84,13 @@ func fakeComfy(mode string) int {
 	}
 	fmt.Fprint(os.Stderr, "\nImport times for custom nodes:\n   0.0 seconds: /x/custom_nodes/quick\n   1.5 seconds (IMPORT FAILED): /x/custom_nodes/slow\n\n")
 	return serveComfy(mode, port)
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }
 
 func serveComfy(mode, port string) int {
@@ -186,6 +198,7 @@ type testSpawner struct {
 	starts int
 	sent   []syscall.Signal
 	began  time.Time // when the last process was started
+	gone   time.Time // when the last one had ended
 }
 
 type testProc struct {
@@ -219,13 +232,13 @@ func (s *testSpawner) Start(_ context.Context, l keeper.Launch) (keeper.Living, 
 		}
 	}
 	defer log.Close()
+	s.began = time.Now()
 	cmd := exec.Command(l.Argv[0], l.Argv[1:]...)
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = append(l.Env, keeper.EnvLaunch+"="+l.ID), l.Dir, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return keeper.Living{}, err
 	}
-	s.began = time.Now()
 	s.starts++
 	ticks, _ := process.StartTicks(cmd.Process.Pid)
 	p := &testProc{cmd: cmd, living: keeper.Living{Launch: l.ID, PID: cmd.Process.Pid, StartTicks: ticks, Started: time.Now()}}
@@ -239,6 +252,7 @@ func (s *testSpawner) wait(p *testProc) {
 	_ = syscall.Kill(-p.living.PID, syscall.SIGKILL)
 	st := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	s.mu.Lock()
+	s.gone = time.Now()
 	e := keeper.Ended{
 		Launch: p.living.Launch, PID: p.living.PID, ExitCode: st.ExitStatus(), StatusKnown: true,
 		Ours: p.ours != 0, OurSignal: p.ours, At: time.Now(), Started: p.living.Started,

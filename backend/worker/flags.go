@@ -89,8 +89,8 @@ func arityOf(s string) arity {
 		return arityAny
 	case strings.Contains(s, " ...") || strings.HasSuffix(s, "..."):
 		return arityMany
-	case strings.HasPrefix(s, "["):
-		return arityMay
+	case strings.HasPrefix(s, "[") && (strings.HasPrefix(s, "[{") || !strings.Contains(s, ",")):
+		return arityMay // but [a,b] is how ComfyUI spells a choice of a or b
 	default:
 		return arityOne
 	}

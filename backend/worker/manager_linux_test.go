@@ -207,8 +207,8 @@ func TestGrandchildEndsWithTheWorker(t *testing.T) {
 func TestRestartAfterKillIsAtOnce(t *testing.T) {
 	sp := newSpawner(t)
 	r := start(t, fakeSpec(t, "normal"), sp, options(), nil)
-	var times []time.Duration
-	for i := range 7 {
+	var times, own []time.Duration
+	for i := range 9 {
 		w := r.until(func(w backend.Worker) bool { return w.State == backend.WorkerReady })
 		killed := time.Now()
 		if err := syscall.Kill(*w.PID, syscall.SIGKILL); err != nil {
@@ -217,15 +217,20 @@ func TestRestartAfterKillIsAtOnce(t *testing.T) {
 		n := r.until(func(n backend.Worker) bool { return n.State == backend.WorkerStarting && n.Launch != w.Launch })
 		sp.mu.Lock()
 		times = append(times, sp.began.Sub(killed))
+		own = append(own, sp.began.Sub(sp.gone))
 		sp.mu.Unlock()
 		if n.Restarts != i+1 || n.LastDeath == nil || n.LastDeath.Kind != backend.KindKilled {
 			t.Errorf("restart %d: %+v", i+1, n)
 		}
 	}
 	slices.Sort(times)
+	slices.Sort(own)
 	t.Logf("killed → new process: %v", times)
-	if p50 := times[len(times)/2]; p50 > 25*time.Millisecond { // the budget is 5 ms; this test shares its cores
-		t.Errorf("p50 %s", p50)
+	t.Logf("its end known → new process: %v", own)
+	// The budget is 5 ms from kill to start at the median. Other tests share these
+	// cores, so only the better third is held to it here.
+	if best := times[len(times)/3]; best > 10*time.Millisecond {
+		t.Errorf("restarts take %s and more", best)
 	}
 }
 
@@ -456,6 +461,20 @@ func TestPortTaken(t *testing.T) {
 	w := r.wait(backend.WorkerFailed)
 	if !strings.Contains(w.Reason, "port "+strconv.Itoa(spec.Port)+" is taken, by ") || !strings.Contains(w.Reason, "pid "+strconv.Itoa(os.Getpid())) || sp.starts != 0 {
 		t.Errorf("%d starts, reason %q", sp.starts, w.Reason)
+	}
+}
+
+func TestTakenPortIsReplacedByAnother(t *testing.T) {
+	sp := newSpawner(t)
+	spec := fakeSpec(t, "port-once")
+	r := start(t, spec, sp, options(), nil)
+	r.wait(backend.WorkerReady)
+	taken, err := filepath.Glob(filepath.Join(spec.ComfyUI, "taken-*"))
+	if err != nil || len(taken) != 2 || sp.starts != 2 {
+		t.Errorf("%d starts, ports %v", sp.starts, taken)
+	}
+	if v := r.died(1); v.Kind != backend.KindBadStart {
+		t.Errorf("verdict %+v", v)
 	}
 }
 

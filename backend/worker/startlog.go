@@ -17,16 +17,16 @@ const (
 )
 
 var (
-	packLine   = regexp.MustCompile(`^\s*(\d+(?:\.\d+)?) seconds(?: \((IMPORT FAILED|PRESTARTUP FAILED)\))?: (.+)$`)
-	packCause  = regexp.MustCompile(`^Cannot import (.+?) module for custom nodes: (.*)$`)
-	packSkip   = regexp.MustCompile(`^Skip (.+?) module for custom nodes (due to .*)$`)
-	preCause   = regexp.MustCompile(`^Failed to execute startup-script: (.+)/prestartup_script\.py / (.*)$`)
-	guiLine    = regexp.MustCompile(`^To see the GUI go to: https?://`)
-	tqdmLine   = regexp.MustCompile(`\d+%\|[^|]*\| *\S+/\S+ \[`)
-	tracehead  = regexp.MustCompile(`^Traceback \(most recent call last\):`)
-	traceCause = regexp.MustCompile(`^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning|Iteration|Fault|NotFound)\b(?::|$)`)
-	warnLine   = regexp.MustCompile(`(?i)^\W*(?:\[?warn(?:ing)?\b|\w*Warning:)|\bwarning[:,]|\bdeprecat|IMPORT FAILED|PRESTARTUP FAILED|^Skip .* module for custom nodes|^please update`)
-	errorLine  = regexp.MustCompile(`(?i)^\W*(?:\[?error\b|critical\b|fatal\b)|^!!! Exception|\berror:|^Got an OOM|^Failed to |^Cannot import |^Exception in thread|^Fatal Python error|^Segmentation fault|CUDA error|out of memory|ASSETS_STARTUP_FAILED`)
+	packLine  = regexp.MustCompile(`^\s*(\d+(?:\.\d+)?) seconds(?: \((IMPORT FAILED|PRESTARTUP FAILED)\))?: (.+)$`)
+	packCause = regexp.MustCompile(`^Cannot import (.+?) module for custom nodes: (.*)$`)
+	packSkip  = regexp.MustCompile(`^Skip (.+?) module for custom nodes (due to .*)$`)
+	preCause  = regexp.MustCompile(`^Failed to execute startup-script: (.+)/prestartup_script\.py / (.*)$`)
+	guiLine   = regexp.MustCompile(`^To see the GUI go to: https?://`)
+	// traceCause is the line that ends a traceback.
+	traceCause = regexp.MustCompile(`^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Iteration|Fault|NotFound)(?::|$)`)
+	// word finds the words by which lines say how bad they are. It is tried only
+	// against lines that hold one of wordStems.
+	word = regexp.MustCompile(`(?i)\b(?:\w*warn(?:ing)?|deprecat\w*|error|critical|fatal)\b`)
 )
 
 // startLog reads what a start log tells, line by line: packs, their import times
@@ -64,6 +64,9 @@ func (s *startLog) facts(text string) {
 }
 
 func (s *startLog) pack(text string) {
+	if !strings.Contains(text, " seconds") && !hasHead(text, []string{"Cannot import ", "Skip ", "Failed to execute "}) {
+		return
+	}
 	if m := packLine.FindStringSubmatch(text); m != nil {
 		secs, err := strconv.ParseFloat(m[1], 64)
 		if err != nil {
@@ -108,27 +111,61 @@ func (s *startLog) Packs() []backend.Pack {
 	return packs
 }
 
+// Beginnings of lines that are errors or warnings although no word of them says so.
+var (
+	errorHeads = []string{"!!! Exception", "Got an OOM", "Failed to ", "Cannot import ", "Exception in thread", "Segmentation fault", "ASSETS_STARTUP_FAILED"}
+	warnHeads  = []string{"Skip ", "Please update "}
+)
+
+// Parts without which the patterns need not be tried: a flood has many lines.
+var (
+	traceEnds = []string{"Error", "Exception", "Exit", "Interrupt", "Iteration", "Fault", "NotFound"}
+	wordStems = []string{"warn", "deprecat", "error", "critical", "fatal"}
+)
+
+func hasPart(text string, parts []string) bool {
+	return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(text, p) })
+}
+
+// traceHead opens a traceback.
+const traceHead = "Traceback (most recent call last):"
+
 // level guesses how bad a line is. ComfyUI's log has no levels of its own.
 func (s *startLog) level(text string) string {
 	switch {
-	case tracehead.MatchString(text):
+	case strings.HasPrefix(text, traceHead):
 		s.trace = true
 		return levelError
 	case s.trace:
-		if text == "" || strings.HasPrefix(text, " ") {
-			return levelError
-		}
-		s.trace = false // the line that names the exception ends it
+		s.trace = text == "" || text[0] == ' ' // the line that names the exception ends it
 		return levelError
-	case errorLine.MatchString(text) && !warnLine.MatchString(text), traceCause.MatchString(text) && !strings.Contains(text, "Warning"):
+	case hasHead(text, errorHeads), strings.Contains(text, "CUDA error"), strings.Contains(text, "out of memory"):
 		return levelError
-	case warnLine.MatchString(text):
+	case hasHead(text, warnHeads), strings.Contains(text, " FAILED): "):
 		return levelWarning
-	default:
-		return levelInfo
 	}
+	return wordLevel(text)
 }
 
-// isBar reports whether a line is a progress bar of tqdm; its last state is
-// written with an end of line and is then a line like any other.
-func isBar(text string) bool { return tqdmLine.MatchString(text) }
+func hasHead(text string, heads []string) bool {
+	return slices.ContainsFunc(heads, func(h string) bool { return strings.HasPrefix(text, h) })
+}
+
+// wordLevel looks for a word like ERROR or UserWarning near the beginning of a line,
+// or before a colon.
+func wordLevel(text string) string {
+	if hasPart(text, traceEnds) && traceCause.MatchString(text) {
+		return levelError
+	}
+	if !hasPart(strings.ToLower(text), wordStems) {
+		return levelInfo
+	}
+	at := word.FindStringIndex(text)
+	if at == nil || at[0] > 8 && (at[1] >= len(text) || text[at[1]] != ':') {
+		return levelInfo
+	}
+	if w := strings.ToLower(text[at[0]:at[1]]); strings.Contains(w, "warn") || strings.HasPrefix(w, "deprecat") {
+		return levelWarning
+	}
+	return levelError
+}

@@ -359,7 +359,7 @@ func finalLines(lines []string) (tail []string, trace string) {
 		return nil, ""
 	}
 	for i := last; i >= max(0, last-400); i-- {
-		if !tracehead.MatchString(lines[i]) {
+		if !strings.HasPrefix(lines[i], traceHead) {
 			continue
 		}
 		end := traceEnd(lines, i)
