@@ -66,6 +66,7 @@ func (b *builder) mount() (string, error) {
 	case !st.IsDir():
 		return "", backend.Fail(backend.FailWorker, "the mount "+abs+" is no directory", "name a directory with worker.data")
 	}
+	b.plan.data, b.plan.mount = abs, st
 	return abs, nil
 }
 
@@ -172,6 +173,12 @@ func (b *builder) nodesDir(data string) error {
 // makeDirs makes the directories of a plan. A category that cannot be made, as on
 // a read-only mount, is no obstacle; any other is.
 func (p Plan) makeDirs() error {
+	if p.mount != nil {
+		if st, err := os.Stat(p.data); err != nil || !os.SameFile(st, p.mount) {
+			return backend.Fail(backend.FailWorker, "the mount "+p.data+" is no longer what it was when the worker last started: unmounted?",
+				"mount it again, then easel worker start")
+		}
+	}
 	for _, dir := range p.MakeDirs {
 		err := os.MkdirAll(dir, 0o755)
 		if err == nil {

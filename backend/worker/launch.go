@@ -97,6 +97,7 @@ func (m *Manager) launch(ctx context.Context) {
 		return
 	}
 	if err := plan.makeDirs(); err != nil {
+		r.plan = nil
 		m.fail(err)
 		return
 	}

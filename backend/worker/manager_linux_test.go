@@ -34,7 +34,7 @@ type rig struct {
 }
 
 func options() Options {
-	return Options{Policy: Policy{Backoff: 20 * time.Millisecond, Jitter: -1}, IntGrace: 300 * time.Millisecond, TermGrace: 200 * time.Millisecond}
+	return Options{Policy: Policy{Backoff: 20 * time.Millisecond, Jitter: -1}}
 }
 
 // start makes a rig; before runs ahead of Run.
@@ -180,7 +180,9 @@ func TestStartReadyStop(t *testing.T) {
 
 func TestStopEscalatesToTheWholeGroup(t *testing.T) {
 	sp := newSpawner(t)
-	r := start(t, fakeSpec(t, "deaf"), sp, options(), nil)
+	o := options()
+	o.IntGrace, o.TermGrace = 300*time.Millisecond, 200*time.Millisecond
+	r := start(t, fakeSpec(t, "deaf"), sp, o, nil)
 	r.wait(backend.WorkerReady)
 	if err := r.Stop(t.Context(), "Ada"); err != nil {
 		t.Fatal(err)
@@ -476,6 +478,33 @@ func TestTakenPortIsReplacedByAnother(t *testing.T) {
 	if v := r.died(1); v.Kind != backend.KindBadStart {
 		t.Errorf("verdict %+v", v)
 	}
+}
+
+func TestMountThatVanishesIsNotFilled(t *testing.T) {
+	sp := newSpawner(t)
+	spec := fakeSpec(t, "normal")
+	spec.Data = filepath.Join(t.TempDir(), "mount")
+	if err := os.Mkdir(spec.Data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, spec, sp, options(), nil)
+	w := r.wait(backend.WorkerReady)
+	if err := os.Rename(spec.Data, spec.Data+".gone"); err != nil { // what umount leaves: another, empty directory
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(spec.Data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_ = syscall.Kill(*w.PID, syscall.SIGKILL)
+	f := r.wait(backend.WorkerFailed)
+	left, err := os.ReadDir(spec.Data)
+	if err != nil || len(left) != 0 || !strings.Contains(f.Reason, "is no longer what it was") {
+		t.Errorf("%v, reason %q, in it %v", err, f.Reason, left)
+	}
+	if err := r.Start(t.Context(), "Ada"); err != nil {
+		t.Fatal(err)
+	}
+	r.wait(backend.WorkerReady)
 }
 
 func TestRefusals(t *testing.T) {

@@ -217,7 +217,7 @@ func (m *Manager) goOn(ctx context.Context, l keeper.Living) {
 	m.setInstall(r.rec.Dir, r.rec.Comfy, r.rec.GPU)
 	m.mu.Unlock()
 	_ = m.to(backend.WorkerStarting, fmt.Sprintf("adopted pid %d from the last engine; waiting for its answer", l.PID))
-	fault.Hit("adoption")
+	fault.Hit("worker.adoption")
 	m.attend(ctx, cur, r.rec.Offset)
 	m.save()
 	m.planAhead(ctx)

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"os"
 	"reflect"
 
 	"easel/backend/comfy"
@@ -82,5 +83,7 @@ type Plan struct {
 	// built-in worker.
 	Session string
 
-	mark string // of the install, to see whether it changed
+	mark  string      // of the install, to see whether it changed
+	mount os.FileInfo // of the mount, to see whether it vanished; nil without one
+	data  string      // where it is
 }
