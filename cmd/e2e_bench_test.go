@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -296,8 +295,6 @@ func (c *terminal) count() int {
 	defer c.mu.Unlock()
 	return c.seen.Len()
 }
-
-func (c *terminal) send(keys string) { _, _ = io.WriteString(c.tty, keys) }
 
 func (c *terminal) close() {
 	_ = c.cmd.Process.Kill()

@@ -29,7 +29,7 @@ func TestFaultPoints(t *testing.T) {
 		{"after-post-before-commit", nil},
 		{"after-success-before-history", nil},
 		{"before-state-written", nil},
-		{"adoption", killEngine},
+		{"worker.adoption", killEngine},
 		{"before-reconcile", killEngine},
 		{"taking-back", promoteOther},
 	}

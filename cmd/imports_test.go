@@ -15,12 +15,23 @@ func TestImportsPointOneWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	never := []struct{ under, imports string }{
-		{"easel/backend", "charm.land/"}, {"easel/backend", "easel/tui"}, {"easel/backend", "easel/views"}, {"easel/backend", "easel/cmd"},
-		{"easel/config", "charm.land/"}, {"easel/config", "easel/backend/"}, {"easel/gpu", "charm.land/"},
-		{"easel/tui", "easel/cmd"}, {"easel/tui", "easel/backend/engine"}, {"easel/tui", "easel/backend/jobs"},
-		{"easel/tui", "easel/backend/dispatch"}, {"easel/tui", "easel/backend/worker"},
-		{"easel/views", "easel/cmd"}, {"easel/views", "easel/backend/engine"}, {"easel/views", "easel/backend/jobs"},
-		{"easel/views", "easel/backend/dispatch"}, {"easel/views", "easel/backend/worker"},
+		{"easel/backend", "charm.land/"},
+		{"easel/backend", "easel/tui"},
+		{"easel/backend", "easel/views"},
+		{"easel/backend", "easel/cmd"},
+		{"easel/config", "charm.land/"},
+		{"easel/config", "easel/backend/"},
+		{"easel/gpu", "charm.land/"},
+		{"easel/tui", "easel/cmd"},
+		{"easel/tui", "easel/backend/engine"},
+		{"easel/tui", "easel/backend/jobs"},
+		{"easel/tui", "easel/backend/dispatch"},
+		{"easel/tui", "easel/backend/worker"},
+		{"easel/views", "easel/cmd"},
+		{"easel/views", "easel/backend/engine"},
+		{"easel/views", "easel/backend/jobs"},
+		{"easel/views", "easel/backend/dispatch"},
+		{"easel/views", "easel/backend/worker"},
 	}
 	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
 		pkg, deps, _ := strings.Cut(line, " ")

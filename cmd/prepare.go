@@ -89,7 +89,7 @@ const maxWorkflow = 512 << 20
 
 // readWorkflow reads FILE or standard input.
 func (a *app) readWorkflow(ctx context.Context, file string) ([]byte, error) {
-	var in io.Reader = a.in
+	in := a.in
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {

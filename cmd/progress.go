@@ -101,8 +101,7 @@ func (p *plainLines) job(j backend.Job) {
 // stateLine is where a job stands, for a line of its own.
 func stateLine(j backend.Job) string {
 	what := jobWhat(j)
-	switch {
-	case j.State == backend.JobSucceeded:
+	if j.State == backend.JobSucceeded {
 		what = "in " + jobTook(j, time.Now()) + " · " + what
 	}
 	if what == "" {

@@ -1,9 +1,11 @@
 package cmd_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -56,8 +58,9 @@ func scriptCode(ts *testscript.TestScript, neg bool, args []string) {
 	if err != nil {
 		got = "none: " + err.Error()
 	}
-	if exit, ok := err.(*exec.ExitError); ok {
-		got = exit.String()[len("exit status "):]
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = strconv.Itoa(exit.ExitCode())
 	}
 	if got != args[0] {
 		ts.Fatalf("exit code %s, want %s", got, args[0])

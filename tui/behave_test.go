@@ -46,8 +46,11 @@ func TestUpdateAndViewCallNothing(t *testing.T) {
 	f := newFake()
 	m := New(t.Context(), f, testOptions())
 	msgs := []tea.Msg{
-		tea.WindowSizeMsg{Width: 120, Height: 40}, linkMsg{connected: true},
-		framesMsg{frames: []backend.Frame{{Kind: backend.FrameSnapshot, Snapshot: busyBox()}}}, tickMsg{}, tea.PasteMsg{Content: "/tmp/a.json"},
+		tea.WindowSizeMsg{Width: 120, Height: 40},
+		linkMsg{connected: true},
+		framesMsg{frames: []backend.Frame{{Kind: backend.FrameSnapshot, Snapshot: busyBox()}}},
+		tickMsg{},
+		tea.PasteMsg{Content: "/tmp/a.json"},
 	}
 	m.Init()
 	for _, msg := range msgs {
@@ -175,8 +178,21 @@ func TestHostileTextIsNotDrawn(t *testing.T) {
 		f.fail = &backend.Failure{Kind: "invalid", Message: long, Hint: long, Problems: []backend.Problem{{Node: hostile, Message: long, Fix: hostile}, {Message: hostile}}}
 		d.send(framesMsg{frames: []backend.Frame{{Kind: backend.FrameSnapshot, Snapshot: sn}}})
 		for _, ks := range [][]string{
-			{"1"}, {"enter"}, {"esc"}, {"down", "enter"}, {"esc", "tab", "enter"}, {"esc", "2"}, {"enter"}, {"esc", "x"}, {"esc", "7"},
-			{"W"}, {"E"}, {"y"}, {"esc", "w"}, {"esc", ":"}, {"esc", "2", "t", "p"},
+			{"1"},
+			{"enter"},
+			{"esc"},
+			{"down", "enter"},
+			{"esc", "tab", "enter"},
+			{"esc", "2"},
+			{"enter"},
+			{"esc", "x"},
+			{"esc", "7"},
+			{"W"},
+			{"E"},
+			{"y"},
+			{"esc", "w"},
+			{"esc", ":"},
+			{"esc", "2", "t", "p"},
 		} {
 			d.keys(ks...)
 			d.wait(100 * time.Millisecond)
@@ -622,9 +638,15 @@ func TestEveryChoiceOfTheUnbuiltScreensSaysWhatToDo(t *testing.T) {
 
 func TestFormats(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
-		{widget.Duration(100 * time.Second), "1m40s"}, {widget.Duration(8200 * time.Millisecond), "8.2s"}, {widget.Duration(134 * time.Minute), "2h14m"},
-		{widget.Bytes(1 << 30), "1.0 GiB"}, {widget.Bytes(512), "512 B"}, {widget.Number(1234567), "1,234,567"}, {widget.Percent(0.689), "68 %"},
-		{widget.Fit("海边的灯塔", 7), "海边的…"}, {widget.FitRight("12", 4), "  12"},
+		{widget.Duration(100 * time.Second), "1m40s"},
+		{widget.Duration(8200 * time.Millisecond), "8.2s"},
+		{widget.Duration(134 * time.Minute), "2h14m"},
+		{widget.Bytes(1 << 30), "1.0 GiB"},
+		{widget.Bytes(512), "512 B"},
+		{widget.Number(1234567), "1,234,567"},
+		{widget.Percent(0.689), "68 %"},
+		{widget.Fit("海边的灯塔", 7), "海边的…"},
+		{widget.FitRight("12", 4), "  12"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%q, want %q", c.got, c.want)

@@ -114,16 +114,15 @@ func (p *palette) key(m *Model, k tea.KeyPressMsg) {
 
 func (p *palette) choose(m *Model) {
 	m.over = nil
-	switch q := strings.TrimSpace(p.in.Value()); {
-	case q == "q":
+	q := strings.TrimSpace(p.in.Value())
+	if q == "q" {
 		m.askLeave()
 		return
-	default:
-		for i, d := range m.doors {
-			if q != "" && (strings.EqualFold(q, d.name) || strings.EqualFold(q, string(d.id))) {
-				m.goTo(i)
-				return
-			}
+	}
+	for i, d := range m.doors {
+		if q != "" && (strings.EqualFold(q, d.name) || strings.EqualFold(q, string(d.id))) {
+			m.goTo(i)
+			return
 		}
 	}
 	if p.list.Cur < len(p.hits) {

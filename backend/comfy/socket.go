@@ -149,7 +149,7 @@ func (c *Client) dialSocket(ctx context.Context, clientID string) (*websocket.Co
 	if rest, ok := strings.CutPrefix(base, "http"); ok {
 		base = "ws" + rest
 	}
-	conn, resp, err := websocket.Dial(ctx, base+"/ws?clientId="+url.QueryEscape(clientID), &websocket.DialOptions{
+	conn, resp, err := websocket.Dial(ctx, base+"/ws?clientId="+url.QueryEscape(clientID), &websocket.DialOptions{ //nolint:bodyclose // Dial closes it
 		HTTPClient: c.http,
 	})
 	if err != nil {

@@ -69,7 +69,7 @@ func specs(cfg config.Config, o Options) []wk.Spec {
 	for _, n := range cfg.Worker.GPUs {
 		s := base
 		s.ID, s.GPU = "gpu"+strconv.Itoa(n), strconv.Itoa(n)
-		s.Port, s.Sibling = 0, true
+		s.Port, s.Sibling = 0, len(list) > 0
 		list = append(list, s)
 	}
 	return list

@@ -461,11 +461,7 @@ func openFDs(t *testing.T, pid int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var list []string
-	for _, n := range names {
-		list = append(list, n)
-	}
-	return strings.Join(list, " ")
+	return strings.Join(names, " ")
 }
 
 // turnaround kills a worker and starts another as soon as it is told.

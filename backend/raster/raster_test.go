@@ -25,8 +25,11 @@ func gradient(w, h int, alpha bool) *image.NRGBA {
 
 func TestInsideKeepsProportions(t *testing.T) {
 	for _, c := range []struct{ w, h, mw, mh, ow, oh int }{
-		{100, 100, 50, 80, 50, 50}, {200, 100, 100, 100, 100, 50}, {100, 4000, 10, 10, 1, 10},
-		{10, 10, 50, 50, 10, 10}, {4000, 1, 40, 40, 40, 1},
+		{100, 100, 50, 80, 50, 50},
+		{200, 100, 100, 100, 100, 50},
+		{100, 4000, 10, 10, 1, 10},
+		{10, 10, 50, 50, 10, 10},
+		{4000, 1, 40, 40, 40, 1},
 	} {
 		if w, h := Inside(c.w, c.h, c.mw, c.mh); w != c.ow || h != c.oh {
 			t.Errorf("Inside(%d,%d,%d,%d) = %d,%d, want %d,%d", c.w, c.h, c.mw, c.mh, w, h, c.ow, c.oh)

@@ -233,7 +233,8 @@ func (s *sea) water(x, y, px float64) rgb {
 	my := s.horizon - (y-s.horizon)*0.7 + (swell-0.5)*0.1*depth
 	c := s.sky(x+(swell-0.5)*0.06, my, 0.01).mix(p[1], 0.3+0.3*depth).mix(p[0], 0.45*depth)
 	c = c.mix(p[0], 0.28*smooth(0.5, 0.3, swell)*smooth(0, 0.2, depth))
-	path := math.Exp(-math.Pow((x-s.sunX)/(s.sunR*0.8+depth*0.17), 2))
+	off := (x - s.sunX) / (s.sunR*0.8 + depth*0.17)
+	path := math.Exp(-off * off)
 	spark := smooth(0.57, 0.7, noise(s.seed+7, x*(30-19*far), far*70)*0.6+swell*0.5)
 	c = c.add(p[5].mix(p[4], 0.4), path*(0.18+0.95*spark)*(1-0.5*depth))
 	foam := smooth(0.64, 0.72, swell) * smooth(0.02, 0.3, depth)

@@ -13,8 +13,10 @@ type cosmos struct {
 }
 
 func newCosmos(r *random, p palette, aspect float64) scene {
-	s := &cosmos{p: p, seed: r.next(), x: r.between(0.3, 0.7) * aspect, y: r.between(0.36, 0.66), r: r.between(0.14, 0.26),
-		tilt: r.between(-0.6, 0.6), light: r.between(0, 2*math.Pi), ring: r.float() < 0.65, turn: r.between(0, 10)}
+	s := &cosmos{
+		p: p, seed: r.next(), x: r.between(0.3, 0.7) * aspect, y: r.between(0.36, 0.66), r: r.between(0.14, 0.26),
+		tilt: r.between(-0.6, 0.6), light: r.between(0, 2*math.Pi), ring: r.float() < 0.65, turn: r.between(0, 10),
+	}
 	a, far := r.between(0, 2*math.Pi), r.between(1.8, 2.6)
 	s.moonX, s.moonY, s.moonR = s.x+math.Cos(a)*s.r*far, s.y+math.Sin(a)*s.r*far, s.r*r.between(0.12, 0.24)
 	return s

@@ -86,10 +86,7 @@ func TestQueueOrder(t *testing.T) {
 		t.Fatalf("running %d, pending %d", n, m)
 	}
 	c.finished(b)
-	var order []string
-	for _, k := range c.get("/history").keys {
-		order = append(order, k)
-	}
+	order := c.get("/history").keys
 	if want := []string{first, early, front, b}; strings.Join(order, " ") != strings.Join(want, " ") {
 		t.Errorf("order %v, want %v", order, want)
 	}

@@ -285,9 +285,11 @@ func (x *execution) call(ctx context.Context, id string, c *class, inputs map[st
 			return nil, err
 		}
 	}
-	args := &call{w: x.w, inputs: inputs, prompt: x.it.prompt, pngInfo: x.extra.at("extra_pnginfo"), ctx: ctx,
+	args := &call{
+		w: x.w, inputs: inputs, prompt: x.it.prompt, pngInfo: x.extra.at("extra_pnginfo"), ctx: ctx,
 		prefix: x.w.cache.prefix(id, c.name),
-		tick:   func(n, total int, preview func() image.Image) error { return x.tick(ctx, id, n, total, preview) }}
+		tick:   func(n, total int, preview func() image.Image) error { return x.tick(ctx, id, n, total, preview) },
+	}
 	outputs, ui, err := c.run(args)
 	if err != nil {
 		return nil, err

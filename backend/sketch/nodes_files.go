@@ -227,9 +227,14 @@ type target struct {
 // number. The prefix may name a folder below dir, never one outside.
 func (w *Worker) savePath(dir, prefix string, width, height int, now time.Time) (target, error) {
 	for _, r := range [][2]string{
-		{"%width%", strconv.Itoa(width)}, {"%height%", strconv.Itoa(height)},
-		{"%year%", now.Format("2006")}, {"%month%", now.Format("01")}, {"%day%", now.Format("02")},
-		{"%hour%", now.Format("15")}, {"%minute%", now.Format("04")}, {"%second%", now.Format("05")},
+		{"%width%", strconv.Itoa(width)},
+		{"%height%", strconv.Itoa(height)},
+		{"%year%", now.Format("2006")},
+		{"%month%", now.Format("01")},
+		{"%day%", now.Format("02")},
+		{"%hour%", now.Format("15")},
+		{"%minute%", now.Format("04")},
+		{"%second%", now.Format("05")},
 	} {
 		prefix = strings.ReplaceAll(prefix, r[0], r[1])
 	}

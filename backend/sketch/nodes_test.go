@@ -57,8 +57,11 @@ func TestScaleIsTorch(t *testing.T) {
 		method string
 		want   []float32
 	}{
-		{"bilinear", []float32{0.5, 2.5}}, {"nearest-exact", []float32{1, 3}}, {"area", []float32{0.5, 2.5}},
-		{"bilinear", []float32{0, 0.5, 1.1666667, 1.8333333, 2.5, 3}}, {"area", []float32{0, 0.5, 1, 2, 2.5, 3}},
+		{"bilinear", []float32{0.5, 2.5}},
+		{"nearest-exact", []float32{1, 3}},
+		{"area", []float32{0.5, 2.5}},
+		{"bilinear", []float32{0, 0.5, 1.1666667, 1.8333333, 2.5, 3}},
+		{"area", []float32{0, 0.5, 1, 2, 2.5, 3}},
 	} {
 		out, err := line.scale(k.method, len(k.want), 1, "")
 		if err != nil {

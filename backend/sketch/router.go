@@ -112,8 +112,8 @@ func (r *route) take(segs []string) (map[string]string, bool) {
 // ServeHTTP answers as aiohttp does, in status, type and the text of errors.
 func (rt *router) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w := rt.w
-	w.loop.RLock() // waits while the loop is blocked
-	w.loop.RUnlock()
+	w.loop.RLock()   // waits while the loop is blocked
+	w.loop.RUnlock() //nolint:staticcheck // the wait is all it is for
 	rw.Header().Set("Server", "easel-sketch")
 	if w.opts.CORS == "" && !w.originAllowed(r) {
 		write(rw, r, reply{status: http.StatusForbidden})

@@ -64,8 +64,10 @@ no diffusion, no checkpoints. Easel uses it on a box where no ComfyUI is install
 `
 
 func (w *Worker) getRoot(*request) (reply, error) {
-	return reply{typ: "text/html", body: []byte(strings.ReplaceAll(page, "VERSION", w.opts.Version)),
-		head: map[string]string{"Cache-Control": "no-cache", "Pragma": "no-cache", "Expires": "0"}}, nil
+	return reply{
+		typ: "text/html", body: []byte(strings.ReplaceAll(page, "VERSION", w.opts.Version)),
+		head: map[string]string{"Cache-Control": "no-cache", "Pragma": "no-cache", "Expires": "0"},
+	}, nil
 }
 
 func (w *Worker) features() *object {

@@ -247,8 +247,10 @@ func (w *Worker) bindFailed(addr string, port int, err error) {
 func (w *Worker) serve(ctx context.Context, listeners []net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	srv := &http.Server{Handler: w.handler(), ReadHeaderTimeout: time.Minute, ErrorLog: nil,
-		BaseContext: func(net.Listener) context.Context { return ctx }}
+	srv := &http.Server{
+		Handler: w.handler(), ReadHeaderTimeout: time.Minute, ErrorLog: nil,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
 	var running sync.WaitGroup
 	running.Go(func() { w.hub.run(ctx) })
 	running.Go(func() { w.work(ctx) })

@@ -11,23 +11,39 @@ func TestParseCommand(t *testing.T) {
 		name, text string
 		want       Command
 	}{
-		{"as EAS shows it", "python main.py --listen --port 8000 --data-dir /mnt/data --cache-root /stable-diffusion-cache",
-			Command{Python: "python", Script: "main.py", Listen: "0.0.0.0", Port: 8000, Data: "/mnt/data", Cache: "/stable-diffusion-cache"}},
-		{"flags for ComfyUI stay, in order", "python3 -u /opt/ComfyUI/main.py --lowvram --listen=127.0.0.1 --port=9000 --preview-method auto --api",
-			Command{Python: "python3", PyArgs: []string{"-u"}, Script: "/opt/ComfyUI/main.py", Listen: "127.0.0.1", Port: 9000, Args: []string{"--lowvram", "--preview-method", "auto"},
-				Notes: []string{"--api left out: Easel's gateway serves that API"}}},
-		{"wheels first", "pip install /mnt/data/models/whl/a.whl && python main.py --port 8000",
-			Command{Python: "python", Script: "main.py", Port: 8000, Prepare: []Step{{Argv: []string{"pip", "install", "/mnt/data/models/whl/a.whl"}}}}},
-		{"lines, semicolons, python -m pip", "python -m pip install -r 'my reqs.txt'; pip3 install b\npython main.py",
-			Command{Python: "python", Script: "main.py", Prepare: []Step{{Argv: []string{"python", "-m", "pip", "install", "-r", "my reqs.txt"}}, {Argv: []string{"pip3", "install", "b"}}}}},
-		{"directory, environment, activation", "cd /ComfyUI && export HF_HOME=/c A='x y' && . venv/bin/activate && B=1 exec python main.py --cpu",
-			Command{Dir: "/ComfyUI", Env: []string{"HF_HOME=/c", "A=x y", "B=1"}, Python: "venv/bin/python", Script: "main.py", Args: []string{"--cpu"}}},
-		{"continued lines and comments", "python main.py \\\n  --cpu \\\n  --port 8000 # the port\n",
-			Command{Python: "python", Script: "main.py", Args: []string{"--cpu"}, Port: 8000}},
+		{
+			"as EAS shows it", "python main.py --listen --port 8000 --data-dir /mnt/data --cache-root /stable-diffusion-cache",
+			Command{Python: "python", Script: "main.py", Listen: "0.0.0.0", Port: 8000, Data: "/mnt/data", Cache: "/stable-diffusion-cache"},
+		},
+		{
+			"flags for ComfyUI stay, in order", "python3 -u /opt/ComfyUI/main.py --lowvram --listen=127.0.0.1 --port=9000 --preview-method auto --api",
+			Command{
+				Python: "python3", PyArgs: []string{"-u"}, Script: "/opt/ComfyUI/main.py", Listen: "127.0.0.1", Port: 9000, Args: []string{"--lowvram", "--preview-method", "auto"},
+				Notes: []string{"--api left out: Easel's gateway serves that API"},
+			},
+		},
+		{
+			"wheels first", "pip install /mnt/data/models/whl/a.whl && python main.py --port 8000",
+			Command{Python: "python", Script: "main.py", Port: 8000, Prepare: []Step{{Argv: []string{"pip", "install", "/mnt/data/models/whl/a.whl"}}}},
+		},
+		{
+			"lines, semicolons, python -m pip", "python -m pip install -r 'my reqs.txt'; pip3 install b\npython main.py",
+			Command{Python: "python", Script: "main.py", Prepare: []Step{{Argv: []string{"python", "-m", "pip", "install", "-r", "my reqs.txt"}}, {Argv: []string{"pip3", "install", "b"}}}},
+		},
+		{
+			"directory, environment, activation", "cd /ComfyUI && export HF_HOME=/c A='x y' && . venv/bin/activate && B=1 exec python main.py --cpu",
+			Command{Dir: "/ComfyUI", Env: []string{"HF_HOME=/c", "A=x y", "B=1"}, Python: "venv/bin/python", Script: "main.py", Args: []string{"--cpu"}},
+		},
+		{
+			"continued lines and comments", "python main.py \\\n  --cpu \\\n  --port 8000 # the port\n",
+			Command{Python: "python", Script: "main.py", Args: []string{"--cpu"}, Port: 8000},
+		},
 		{"background and log are Easel's", "nohup python main.py --cpu > /tmp/log.txt 2>&1 &", Command{Python: "python", Script: "main.py", Args: []string{"--cpu"}}},
 		{"tee is dropped", "python main.py --cpu 2>&1 | tee /tmp/log", Command{Python: "python", Script: "main.py", Args: []string{"--cpu"}}},
-		{"quotes are sh's", `python main.py --front-end-version "a \"b\" c" --x 'd $e'`,
-			Command{Python: "python", Script: "main.py", Args: []string{"--front-end-version", `a "b" c`, "--x", "d $e"}}},
+		{
+			"quotes are sh's", `python main.py --front-end-version "a \"b\" c" --x 'd $e'`,
+			Command{Python: "python", Script: "main.py", Args: []string{"--front-end-version", `a "b" c`, "--x", "d $e"}},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := ParseCommand(c.text)

@@ -234,10 +234,10 @@ func (m *Model) View(jointsUp []widget.Joint) string {
 		if i < len(info) {
 			f = info[i]
 		}
-		switch {
-		case s == 0:
+		switch s {
+		case 0:
 			lines = append(lines, widget.Row(t, f, m.w))
-		case s == m.w-1:
+		case m.w - 1:
 			lines = append(lines, widget.Row(t, pic[i], m.w))
 		default:
 			lines = append(lines, widget.Row2(t, pic[i], f, s, m.w))

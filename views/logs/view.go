@@ -115,9 +115,10 @@ func (m *Model) body(w, h int) []string {
 func (m *Model) draw(l *line, on bool, w int) []string {
 	t := m.env.Theme
 	mark := "  "
-	if l.level == "error" {
+	switch l.level {
+	case "error":
 		mark = t.Danger.Render("✗ ")
-	} else if l.level == "warning" {
+	case "warning":
 		mark = t.Warn.Render("! ")
 	}
 	if on {
