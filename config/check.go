@@ -40,6 +40,7 @@ func Check(cfg Config) []Problem {
 	if stop > 0 && unload > stop {
 		c.warn("serverless.unload_after", "serverless.unload_after never happens: the worker ends before, after "+cfg.Serverless.StopAfter.String(), "")
 	}
+	c.ladder(cfg.OOM)
 	slices.SortStableFunc(c.problems, func(a, b Problem) int { return order(a.Key) - order(b.Key) })
 	return c.problems
 }
@@ -124,6 +125,19 @@ func (c *checker) worker(w Worker) {
 		if slices.ContainsFunc(list, func(s string) bool { return strings.ContainsRune(s, 0) }) {
 			c.bad(key, key+" contains a NUL character, which no command line can", "")
 		}
+	}
+}
+
+// ladder checks the section oom.
+func (c *checker) ladder(o OOM) {
+	for i, step := range o.Ladder {
+		c.oneOf("oom.ladder", step, "free", "flags", "gpu")
+		if slices.Contains(o.Ladder[:i], step) {
+			c.bad("oom.ladder", "oom.ladder: "+quote(clip(step, 40))+" stands there twice: what failed is not tried again", "")
+		}
+	}
+	if slices.Contains(o.Ladder, "flags") && len(o.Flags) == 0 {
+		c.bad("oom.flags", "oom.flags is empty, and oom.ladder has the step flags", "for example [\"--lowvram\"]")
 	}
 }
 

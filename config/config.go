@@ -8,6 +8,8 @@
 // a server that is named here exists: that is for those who use it.
 package config
 
+import "time"
+
 // Config is everything that can be set. The zero value is not useful: begin
 // with Default.
 type Config struct {
@@ -20,6 +22,10 @@ type Config struct {
 	Serverless Serverless `toml:"serverless"`
 	Restart    Restart    `toml:"restart"`
 	Retention  Retention  `toml:"retention"`
+	OOM        OOM        `toml:"oom"`
+	Guard      Guard      `toml:"guard"`
+	Stall      Stall      `toml:"stall"`
+	Cancel     Cancel     `toml:"cancel"`
 }
 
 // Worker says which ComfyUI is run, or driven, and how.
@@ -86,6 +92,30 @@ type Retention struct {
 	Deaths Duration `toml:"deaths"`
 }
 
+// OOM says what is tried when a job does not fit into the GPU's memory.
+type OOM struct {
+	Ladder []string `toml:"ladder"` // free, flags, gpu; in this order
+	Flags  []string `toml:"flags"`  // of the step "flags"
+}
+
+// Guard is how much of the machine is left alone.
+type Guard struct {
+	MinFreeRAM  Size `toml:"min_free_ram"`  // 0: no floor
+	MinFreeDisk Size `toml:"min_free_disk"` // 0: no floor
+}
+
+// Stall says when a job that shows no sign of life is taken for stuck.
+type Stall struct {
+	Limit Duration `toml:"limit"` // of silence; 0: never
+	Grace Duration `toml:"grace"` // between the warning and the end
+}
+
+// Cancel says how patient a cancel is.
+type Cancel struct {
+	FreeAfter Duration `toml:"free_after"` // after the interrupt
+	StopAfter Duration `toml:"stop_after"` // after that
+}
+
 // Default is the configuration of a box where nothing is set.
 func Default() Config {
 	return Config{
@@ -96,6 +126,10 @@ func Default() Config {
 		Serverless: Serverless{UnloadAfter: Minutes(2), StopAfter: Minutes(10)},
 		Restart:    Restart{Attempts: 5, Window: Minutes(10)},
 		Retention:  Retention{Jobs: Days(90), Events: Days(14), Deaths: Days(365)},
+		OOM:        OOM{Ladder: []string{"free"}, Flags: []string{"--lowvram"}},
+		Guard:      Guard{MinFreeRAM: 256 << 20, MinFreeDisk: 256 << 20},
+		Stall:      Stall{Limit: Minutes(10), Grace: Duration{30 * time.Second}},
+		Cancel:     Cancel{FreeAfter: Duration{10 * time.Second}, StopAfter: Duration{10 * time.Second}},
 	}
 }
 

@@ -65,6 +65,14 @@ var docs = map[string]string{
 	"retention.jobs":          "How long finished jobs are kept in the records.",
 	"retention.events":        "How long the events of jobs are kept.",
 	"retention.deaths":        "How long the ends of workers are kept.",
+	"oom.ladder":              "What is tried when a job does not fit into the GPU's memory: \"free\" (freed and\nalone), \"flags\" (a launch with oom.flags for this job), \"gpu\" (another card).\nEmpty: it fails at once.",
+	"oom.flags":               "Flags of the step \"flags\".",
+	"guard.min_free_ram":      "Below this much free RAM no job is sent: a worker that holds it is freed, then\nrestarted between jobs; \"0\": no floor.",
+	"guard.min_free_disk":     "Below this much free disk no job is sent; \"0\": no floor.",
+	"stall.limit":             "Silence after which a job without any sign of life counts as stuck; at least\nfour times what its node ever took; \"0\": never.",
+	"stall.grace":             "Time between the warning and the end of the worker.",
+	"cancel.free_after":       "A cancel that ComfyUI does not obey: time until /free is tried.",
+	"cancel.stop_after":       "Time after that until the worker is stopped.",
 }
 
 // pathKeys are keys whose value is a path of this box: "~/" is expanded.
@@ -81,6 +89,10 @@ var sectionDocs = map[string]string{
 	"serverless": "What an idle worker gives back (edition serverless).",
 	"restart":    "A worker that keeps dying.",
 	"retention":  "Records.",
+	"oom":        "A job that does not fit into the GPU's memory.",
+	"guard":      "What is left free on the machine.",
+	"stall":      "A job that shows no sign of life.",
+	"cancel":     "A cancel that ComfyUI does not obey.",
 }
 
 // keys are all settings in the order of the structs; byPath finds them.
