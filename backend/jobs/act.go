@@ -280,9 +280,9 @@ func (t *tx) move(r *record, selected []*record, stuck map[int64]bool, v backend
 
 // neighbour is the ready job just before or after r in its lane, 0 for none.
 func (t *tx) neighbour(r *record, earlier bool) (seq int64, err error) {
-	query := `SELECT seq FROM jobs WHERE ready = 1 AND priority = ? AND owner = ? AND rank > ? ORDER BY rank LIMIT 1`
+	query := `SELECT seq FROM jobs INDEXED BY jobs_ready WHERE ready = 1 AND priority = ? AND owner = ? AND rank > ? ORDER BY rank LIMIT 1`
 	if earlier {
-		query = `SELECT seq FROM jobs WHERE ready = 1 AND priority = ? AND owner = ? AND rank < ? ORDER BY rank DESC LIMIT 1`
+		query = `SELECT seq FROM jobs INDEXED BY jobs_ready WHERE ready = 1 AND priority = ? AND owner = ? AND rank < ? ORDER BY rank DESC LIMIT 1`
 	}
 	_, err = t.row(query, []any{r.job.Priority, r.job.Owner, r.rank}, &seq)
 	return seq, err

@@ -26,7 +26,7 @@ func (s *Store) Overtaken(ctx context.Context, id string) (over bool, err error)
 		if err != nil || over {
 			return err
 		}
-		over, err = q.row(`SELECT 1 FROM jobs WHERE ready = 1 AND priority = ? AND owner = ? AND rank < ? LIMIT 1`, []any{priority, owner, rank}, &n)
+		over, err = q.row(`SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE ready = 1 AND priority = ? AND owner = ? AND rank < ? LIMIT 1`, []any{priority, owner, rank}, &n)
 		return err
 	})
 	return over, err

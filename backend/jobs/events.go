@@ -21,7 +21,7 @@ func (s *Store) Events(ctx context.Context, after int64, limit int) (out []backe
 		limit = -1
 	}
 	err = s.read(ctx, func(q *queries) (err error) {
-		out, err = q.events(`SELECT seq, job_id, n, at, kind, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?`, after, limit)
+		out, err = q.events(`SELECT seq, job_id, n, at, kind, data FROM events WHERE seq > ? ORDER BY seq LIMIT ? + 0`, after, limit)
 		return err
 	})
 	return out, err

@@ -84,7 +84,7 @@ func (s *Store) Deaths(ctx context.Context, limit int) (out []backend.Verdict, e
 // deaths is Deaths on a snapshot.
 func (q *queries) deaths(limit int) ([]backend.Verdict, error) {
 	out := []backend.Verdict{}
-	err := q.each(`SELECT verdict FROM deaths ORDER BY seq DESC LIMIT ?`, []any{limit}, func(rows *sql.Rows) error {
+	err := q.each(`SELECT verdict FROM deaths ORDER BY seq DESC LIMIT ? + 0`, []any{limit}, func(rows *sql.Rows) error {
 		var text string
 		var v backend.Verdict
 		err := rows.Scan(&text)

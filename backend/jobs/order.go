@@ -66,7 +66,7 @@ func schedule(lanes []lane, n int) []place {
 // are enough, since a turn at a higher priority puts at most one owner back.
 func (q *queries) lanes(n int) ([]lane, error) {
 	var list []lane
-	err := q.each(`SELECT priority, owner, waiting, served, since FROM lanes ORDER BY priority DESC, served, since LIMIT ?`, []any{2 * n}, func(rows *sql.Rows) error {
+	err := q.each(`SELECT priority, owner, waiting, served, since FROM lanes ORDER BY priority DESC, served, since LIMIT ? + 0`, []any{2 * n}, func(rows *sql.Rows) error {
 		var l lane
 		err := rows.Scan(&l.priority, &l.owner, &l.waiting, &l.served, &l.since)
 		list = append(list, l)
@@ -89,7 +89,7 @@ func (q *queries) next(n int) ([]int64, error) {
 	}
 	seqs := make(map[int][]int64, len(most))
 	for l, count := range most {
-		err := q.each(`SELECT seq FROM jobs WHERE ready = 1 AND priority = ? AND owner = ? ORDER BY rank LIMIT ?`,
+		err := q.each(`SELECT seq FROM jobs INDEXED BY jobs_ready WHERE ready = 1 AND priority = ? AND owner = ? ORDER BY rank LIMIT ? + 0`,
 			[]any{lanes[l].priority, lanes[l].owner, count}, func(rows *sql.Rows) error {
 				var seq int64
 				err := rows.Scan(&seq)
@@ -113,7 +113,7 @@ func (q *queries) next(n int) ([]int64, error) {
 // order they were sent.
 func (q *queries) sent() ([]int64, error) {
 	var out []int64
-	err := q.each(`SELECT j.seq FROM jobs j JOIN attempts a ON a.job = j.seq AND a.n = j.open
+	err := q.each(`SELECT j.seq FROM jobs j INDEXED BY jobs_open JOIN attempts a ON a.job = j.seq AND a.n = j.open
 		WHERE j.open > 0 AND j.state = 'queued' ORDER BY a.mark`, nil, func(rows *sql.Rows) error {
 		var seq int64
 		err := rows.Scan(&seq)
@@ -136,23 +136,49 @@ func (q *queries) position(r *record) (int, error) {
 	if r.open > 0 {
 		return slices.Index(sent, r.seq) + 1, nil
 	}
-	room := PositionCap - len(sent)
-	var index int
-	_, err = q.row(`SELECT count(*) FROM (SELECT 1 FROM jobs WHERE ready = 1 AND priority = ? AND owner = ? AND rank < ? LIMIT ?)`,
-		[]any{r.job.Priority, r.job.Owner, r.rank, room}, &index)
-	if err != nil || index >= room {
-		return 0, err
-	}
+	return q.placeAfter(r, len(sent))
+}
+
+// placeAfter is the position of a ready job behind so many sent ones.
+func (q *queries) placeAfter(r *record, sent int) (int, error) {
+	room := PositionCap - sent
 	lanes, err := q.lanes(room)
 	if err != nil {
 		return 0, err
 	}
+	own := slices.IndexFunc(lanes, func(l lane) bool { return l.priority == r.job.Priority && l.owner == r.job.Owner })
+	if own < 0 {
+		return 0, nil
+	}
+	index := lanes[own].waiting - 1 // a new job is the last of its lane
+	if !r.fresh {
+		_, err = q.row(`SELECT count(*) FROM (SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE ready = 1 AND priority = ? AND owner = ? AND rank < ? LIMIT ? + 0)`,
+			[]any{r.job.Priority, r.job.Owner, r.rank, room}, &index)
+	}
+	if err != nil || before(lanes, own, index) >= room {
+		return 0, err
+	}
 	for i, p := range schedule(lanes, room) {
-		if p.index == index && lanes[p.lane].priority == r.job.Priority && lanes[p.lane].owner == r.job.Owner {
-			return len(sent) + i + 1, nil
+		if p.index == index && p.lane == own {
+			return sent + i + 1, nil
 		}
 	}
 	return 0, nil
+}
+
+// before is how many jobs certainly come before the index-th of a lane. It costs
+// less than to go through their turns.
+func before(lanes []lane, own, index int) int {
+	n := index
+	for i, l := range lanes {
+		switch {
+		case l.priority > lanes[own].priority:
+			n += l.waiting
+		case l.priority == lanes[own].priority && i != own:
+			n += min(l.waiting, index)
+		}
+	}
+	return n
 }
 
 // positions are the places of the first PositionCap jobs, by seq. They are kept
@@ -197,15 +223,23 @@ func (s *Store) Waiting(ctx context.Context, n int, now time.Time) ([]backend.Jo
 	}
 	var out []backend.Job
 	err := s.read(ctx, func(q *queries) error {
+		sent, err := q.sent()
+		if err != nil {
+			return err
+		}
 		seqs, err := q.next(n)
 		if err != nil {
 			return err
 		}
 		list, err := q.loadAll(seqs)
-		if err != nil {
-			return err
+		pause, at := s.pause.Load(), s.opts.Now()
+		for i, r := range list {
+			pos := len(sent) + i + 1
+			if pos > PositionCap {
+				pos = 0
+			}
+			out = append(out, view(r, pos, pause, at))
 		}
-		out, err = s.views(q, list)
 		return err
 	})
 	return out, err
@@ -216,7 +250,7 @@ func (s *Store) Waiting(ctx context.Context, n int, now time.Time) ([]backend.Jo
 func (s *Store) NextWake(ctx context.Context, _ time.Time) (time.Time, bool, error) {
 	var ms sql.NullInt64
 	err := s.read(ctx, func(q *queries) error {
-		_, err := q.row(`SELECT min(wake) FROM jobs WHERE wake > 0`, nil, &ms)
+		_, err := q.row(`SELECT min(wake) FROM jobs INDEXED BY jobs_wake WHERE wake > 0`, nil, &ms)
 		return err
 	})
 	if err != nil || !ms.Valid {
@@ -227,7 +261,7 @@ func (s *Store) NextWake(ctx context.Context, _ time.Time) (time.Time, bool, err
 
 // wakeUp makes the jobs ready whose not-before time has come.
 func (t *tx) wakeUp(now time.Time) error {
-	list, err := t.records(`SELECT `+jobColumns+` FROM jobs WHERE wake > 0 AND wake <= ? ORDER BY wake LIMIT 500`, now.UnixMilli())
+	list, err := t.records(`SELECT `+jobColumns+` FROM jobs INDEXED BY jobs_wake WHERE wake > 0 AND wake <= ? ORDER BY wake LIMIT 500`, now.UnixMilli())
 	if err != nil {
 		return err
 	}

@@ -184,7 +184,7 @@ func (q *queries) newest(f backend.JobFilter, before int64) ([]int64, error) {
 		case f.Owner != "":
 			add("owner = ?", f.Owner)
 		}
-		err := q.each(`SELECT seq FROM jobs WHERE `+strings.Join(where, " AND ")+` ORDER BY seq DESC LIMIT ?`, append(args, limit), func(rows *sql.Rows) error {
+		err := q.each(`SELECT seq FROM jobs WHERE `+strings.Join(where, " AND ")+` ORDER BY seq DESC LIMIT ? + 0`, append(args, limit), func(rows *sql.Rows) error {
 			var seq int64
 			err := rows.Scan(&seq)
 			out = append(out, seq)
@@ -220,7 +220,7 @@ func (q *queries) inQueueOrder(f backend.JobFilter) ([]int64, error) {
 			return q.next(all)
 		}},
 		{backend.JobQueued, func() ([]int64, error) {
-			return q.seqs(`SELECT seq FROM jobs WHERE wake > 0 AND state = 'queued' AND open = 0 ORDER BY wake, seq`)
+			return q.seqs(`SELECT seq FROM jobs INDEXED BY jobs_wake WHERE wake > 0 AND state = 'queued' AND open = 0 ORDER BY wake, seq`)
 		}},
 		{backend.JobHeld, func() ([]int64, error) {
 			return q.seqs(`SELECT seq FROM jobs WHERE state = 'held' ORDER BY priority DESC, rank`)
@@ -278,7 +278,7 @@ func (q *queries) only(list []int64, f backend.JobFilter) ([]int64, error) {
 // what a new engine has to reconcile.
 func (s *Store) Unfinished(ctx context.Context) (out []backend.Job, err error) {
 	err = s.read(ctx, func(q *queries) error {
-		list, err := q.records(`SELECT ` + jobColumns + ` FROM jobs WHERE open > 0 ORDER BY seq`)
+		list, err := q.records(`SELECT ` + jobColumns + ` FROM jobs INDEXED BY jobs_open WHERE open > 0 ORDER BY seq`)
 		if err != nil {
 			return err
 		}
@@ -342,7 +342,7 @@ func (s *Store) Overview(ctx context.Context, next, recent int) (o Overview, err
 		if o.Jobs, err = s.viewsOf(q, waiting); err != nil {
 			return err
 		}
-		done, err := q.seqs(`SELECT seq FROM jobs WHERE finished > 0 ORDER BY finished DESC, seq DESC LIMIT ?`, recent)
+		done, err := q.seqs(`SELECT seq FROM jobs INDEXED BY jobs_finished WHERE finished > 0 ORDER BY finished DESC, seq DESC LIMIT ? + 0`, recent)
 		if err != nil {
 			return err
 		}

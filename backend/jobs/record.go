@@ -22,6 +22,7 @@ type record struct {
 	workflow int64 // blob, 0 for none
 	events   int64 // JobSeq of the last event
 	noCheck  bool
+	fresh    bool // accepted in this transaction, the last of its lane
 }
 
 // ready reports whether the job could be dispatched at once.
@@ -126,7 +127,7 @@ func (q *queries) resolve(id string) (int64, error) {
 	const most = 6
 	var seqs []int64
 	var ids []string
-	err := q.each(`SELECT seq, id FROM jobs WHERE id >= ? AND id < ? ORDER BY id LIMIT ?`, []any{prefix, prefix + "~", most}, func(rows *sql.Rows) error {
+	err := q.each(`SELECT seq, id FROM jobs WHERE id >= ? AND id < ? ORDER BY id LIMIT ? + 0`, []any{prefix, prefix + "~", most}, func(rows *sql.Rows) error {
 		var seq int64
 		var full string
 		err := rows.Scan(&seq, &full)

@@ -73,9 +73,9 @@ func (s *Store) Retention(ctx context.Context) (p Pruned, err error) {
 		{&p.Jobs, func(t *tx) (int64, error) { return t.pruneJobs(before(s.opts.KeepJobs)) }},
 		// The last event stays, since its number is the counter.
 		{&p.Events, deleteStep(`DELETE FROM events WHERE seq IN
-			(SELECT seq FROM events WHERE at < ? AND seq < (SELECT max(seq) FROM events) ORDER BY seq LIMIT ?)`, before(s.opts.KeepEvents))},
-		{&p.Deaths, deleteStep(`DELETE FROM deaths WHERE seq IN (SELECT seq FROM deaths WHERE at < ? ORDER BY seq LIMIT ?)`, before(s.opts.KeepDeaths))},
-		{&p.Keys, deleteStep(`DELETE FROM keys WHERE (owner, key) IN (SELECT owner, key FROM keys WHERE at < ? ORDER BY at LIMIT ?)`, before(keyLife))},
+			(SELECT seq FROM events WHERE at < ? AND seq < (SELECT max(seq) FROM events) ORDER BY seq LIMIT ? + 0)`, before(s.opts.KeepEvents))},
+		{&p.Deaths, deleteStep(`DELETE FROM deaths WHERE seq IN (SELECT seq FROM deaths WHERE at < ? ORDER BY seq LIMIT ? + 0)`, before(s.opts.KeepDeaths))},
+		{&p.Keys, deleteStep(`DELETE FROM keys WHERE (owner, key) IN (SELECT owner, key FROM keys WHERE at < ? ORDER BY at LIMIT ? + 0)`, before(keyLife))},
 	}
 	for _, st := range steps {
 		for {
@@ -110,7 +110,7 @@ func deleteStep(query string, before int64) func(*tx) (int64, error) {
 
 // pruneJobs removes up to pruneStep jobs that ended before a moment.
 func (t *tx) pruneJobs(before int64) (int64, error) {
-	list, err := t.records(`SELECT `+jobColumns+` FROM jobs WHERE finished > 0 AND finished < ? ORDER BY finished LIMIT ?`, before, pruneStep)
+	list, err := t.records(`SELECT `+jobColumns+` FROM jobs INDEXED BY jobs_finished WHERE finished > 0 AND finished < ? ORDER BY finished LIMIT ? + 0`, before, pruneStep)
 	if err != nil {
 		return 0, err
 	}

@@ -204,7 +204,7 @@ func (t *tx) insert(n *newJob) (backend.Job, error) {
 		return backend.Job{}, err
 	}
 	r.seq = t.bottom()
-	r.rank = r.seq
+	r.rank, r.fresh = r.seq, true
 	j := &r.job
 	data := map[string]any{"state": j.State}
 	if j.RetryOf != nil {

@@ -357,6 +357,9 @@ func (t *tx) top() int64 { t.ranks = true; t.w.lo--; return t.w.lo }
 // bottom is the next rank below (later than) all others.
 func (t *tx) bottom() int64 { t.ranks = true; t.w.hi++; return t.w.hi }
 
+// A bound LIMIT is written "? + 0": SQLite compiles a statement anew each time a
+// bare one is bound, to plan by its value.
+//
 // queries reads with prepared statements, in the writer's transaction or in a
 // reader's snapshot.
 type queries struct {
