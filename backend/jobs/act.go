@@ -14,6 +14,10 @@ import (
 // a whole queue does not keep submissions waiting.
 const actStep = 100
 
+// moveMax is how many jobs one action moves: all in one commit, since their
+// order among each other counts.
+const moveMax = 1000
+
 // verb is what an action does to one job.
 type verb struct {
 	words  string             // "job … cannot WORDS"
@@ -63,7 +67,9 @@ func (s *Store) Act(ctx context.Context, a backend.JobAction) ([]backend.Job, er
 	}
 	step := actStep
 	if v.moves {
-		step = len(targets)
+		if step = len(targets); step > moveMax {
+			return nil, backend.Fail(backend.FailUsage, fmt.Sprintf("%d jobs cannot be moved at once, %d can", step, moveMax), "name fewer, or change their priority")
+		}
 	}
 	out := make([]backend.Job, 0, len(targets))
 	for part := range slices.Chunk(targets, max(step, 1)) {

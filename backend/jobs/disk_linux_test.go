@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -82,15 +81,6 @@ func TestFullDisk(t *testing.T) {
 	if err != nil || c.Queued != len(accepted)+1 {
 		t.Errorf("%d accepted, %d in the records, %v", len(accepted)+1, c.Queued, err)
 	}
-}
-
-// noise is text that does not compress.
-func noise(n int) string {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte('!' + rand.IntN(90))
-	}
-	return string(b)
 }
 
 func TestReadOnlyDirectory(t *testing.T) {

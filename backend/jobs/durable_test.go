@@ -3,6 +3,7 @@ package jobs
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -166,4 +167,27 @@ func TestStuckDiskRefusesInTime(t *testing.T) {
 	if c, err := s.Counts(context.Background()); err != nil || c.Queued > 3 {
 		t.Errorf("%+v, %v", c, err)
 	}
+}
+
+func TestWALStaysShort(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 100 MB")
+	}
+	s := open(t, Options{Limit: -1})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for i := range 250 {
+				in := sub("a")
+				in.Graph = json.RawMessage(fmt.Sprintf(`{"%d":%q}`, i, noise(40_000)))
+				submit(t, s, in)
+			}
+		})
+	}
+	wg.Wait()
+	st, err := os.Stat(s.path + "-wal")
+	if err != nil || st.Size() > 3*walMax*4096 {
+		t.Errorf("the WAL has %d MB, %v", st.Size()>>20, err)
+	}
+	t.Logf("the WAL has %d MB", st.Size()>>20)
 }

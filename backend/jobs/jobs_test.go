@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -198,4 +199,13 @@ func TestLifeOfAJob(t *testing.T) {
 	if got := strings.Join(kinds, " "); got != want {
 		t.Errorf("events %s, want %s", got, want)
 	}
+}
+
+// noise is text that does not compress.
+func noise(n int) string {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte('!' + rand.IntN(90))
+	}
+	return string(b)
 }

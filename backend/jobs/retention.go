@@ -11,7 +11,8 @@ const (
 	foldEvery  = 400              // commits after which the WAL is folded into the file
 	foldBytes  = 4 << 20          // or so many bytes of graphs in one commit
 	foldAfter  = 5 * time.Second  // or so long after the last commit
-	pruneStep  = 100              // rows a step of Retention removes
+	walMax     = 8192             // pages of WAL (32 MiB) after which the writer helps to begin it anew
+	pruneStep  = 50               // rows a step of Retention removes
 	shrinkStep = 64               // pages a step gives back to the file system
 	stepWait   = 10 * time.Minute // how long a step may wait for an idle moment
 )
@@ -51,7 +52,13 @@ func (s *Store) fold() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var busy, pages, folded sql.NullInt64
-	return db.QueryRowContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`).Scan(&busy, &pages, &folded)
+	err = db.QueryRowContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`).Scan(&busy, &pages, &folded)
+	if pages.Int64 > walMax {
+		// Under constant load the writer is always a few pages ahead and the WAL
+		// never begins anew. The writer folds these few itself, between two groups.
+		s.wide.Store(true)
+	}
+	return err
 }
 
 // Pruned says what Retention removed.

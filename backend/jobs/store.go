@@ -86,6 +86,7 @@ type Store struct {
 
 	lastSeq atomic.Int64
 	pause   atomic.Pointer[pauseState]
+	wide    atomic.Bool   // the WAL is long: the writer folds its end
 	tidy    chan struct{} // tells the keeper of the WAL that much was written
 
 	// stmtMu guards stmts, the prepared statements of the readers.

@@ -147,6 +147,9 @@ func (w *writer) group(o *op) {
 	for len(ops) > 0 {
 		ops = ops[w.groupOf(ops):]
 	}
+	if w.s.wide.CompareAndSwap(true, false) {
+		_, _ = w.conn.ExecContext(context.Background(), `PRAGMA wal_checkpoint(PASSIVE)`) // tried again by keepWAL
+	}
 }
 
 // groupOf makes as many of ops as fit the time in one transaction, answers
