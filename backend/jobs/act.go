@@ -30,10 +30,14 @@ type verb struct {
 // verbs say what each verb does; moves are made by move.
 var verbs = map[backend.Verb]verb{
 	backend.VerbCancel: {words: "be cancelled", states: []backend.JobState{backend.JobQueued, backend.JobHeld, backend.JobRunning}, apply: applyCancel},
-	backend.VerbHold: {words: "be held", states: []backend.JobState{backend.JobQueued}, apply: applyHold,
-		extra: func(r *record) bool { return !r.job.Cancelling }},
-	backend.VerbRelease: {words: "be released", states: []backend.JobState{backend.JobHeld, backend.JobQueued}, apply: applyRelease,
-		extra: func(r *record) bool { return r.job.State == backend.JobHeld || r.wake > 0 }},
+	backend.VerbHold: {
+		words: "be held", states: []backend.JobState{backend.JobQueued}, apply: applyHold,
+		extra: func(r *record) bool { return !r.job.Cancelling },
+	},
+	backend.VerbRelease: {
+		words: "be released", states: []backend.JobState{backend.JobHeld, backend.JobQueued}, apply: applyRelease,
+		extra: func(r *record) bool { return r.job.State == backend.JobHeld || r.wake > 0 },
+	},
 	backend.VerbPriority: {words: "change its priority", states: []backend.JobState{backend.JobQueued, backend.JobHeld}, apply: applyPriority},
 	backend.VerbRetry:    {words: "be retried before it ended", states: finalStates, apply: nil},
 	backend.VerbClear:    {words: "be cleared before it ended", states: finalStates, apply: applyClear},

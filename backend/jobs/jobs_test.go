@@ -48,8 +48,10 @@ func openAt(t testing.TB, path string, o Options) *Store {
 
 // sub is a small submission of an owner.
 func sub(owner string) backend.Submission {
-	return backend.Submission{Name: "n", Owner: owner, Source: backend.SourceCLI,
-		Graph: json.RawMessage(`{"1":{"class_type":"EaselSketch","inputs":{"seed":7}}}`)}
+	return backend.Submission{
+		Name: "n", Owner: owner, Source: backend.SourceCLI,
+		Graph: json.RawMessage(`{"1":{"class_type":"EaselSketch","inputs":{"seed":7}}}`),
+	}
 }
 
 // submit accepts a job.
@@ -158,8 +160,10 @@ func TestLifeOfAJob(t *testing.T) {
 	if _, err := s.Started(ctx, j.ID, n, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	lost, err := s.End(ctx, j.ID, n, End{Outcome: backend.OutcomeLost, State: backend.JobQueued, InferenceS: 2,
-		Verdict: &backend.Verdict{Kind: backend.KindKilled}, Leftovers: []string{"a_00001_.png"}})
+	lost, err := s.End(ctx, j.ID, n, End{
+		Outcome: backend.OutcomeLost, State: backend.JobQueued, InferenceS: 2,
+		Verdict: &backend.Verdict{Kind: backend.KindKilled}, Leftovers: []string{"a_00001_.png"},
+	})
 	if err != nil || lost.State != backend.JobQueued || lost.Attempts[0].Verdict.Kind != backend.KindKilled {
 		t.Fatalf("lost: %+v, %v", lost, err)
 	}
@@ -168,8 +172,10 @@ func TestLifeOfAJob(t *testing.T) {
 	if _, err := s.AddOutputs(ctx, j.ID, n, []backend.Output{{Node: "9", Kind: "image", Filename: "a_00002_.png"}}); err != nil {
 		t.Fatal(err)
 	}
-	done, err := s.End(ctx, j.ID, n, End{Outcome: backend.OutcomeSucceeded, State: backend.JobSucceeded, InferenceS: 3, Shape: "s",
-		Outputs: []backend.Output{{Node: "9", Kind: "image", Filename: "a_00002_.png", Bytes: &size}}, PeakVRAM: 5})
+	done, err := s.End(ctx, j.ID, n, End{
+		Outcome: backend.OutcomeSucceeded, State: backend.JobSucceeded, InferenceS: 3, Shape: "s",
+		Outputs: []backend.Output{{Node: "9", Kind: "image", Filename: "a_00002_.png", Bytes: &size}}, PeakVRAM: 5,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

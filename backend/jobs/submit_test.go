@@ -127,8 +127,10 @@ func TestIDsByPrefix(t *testing.T) {
 	if f := wantKind(t, err, backend.FailConflict); !strings.Contains(f.Message, ids[0]) || !strings.Contains(f.Message, ids[1]) {
 		t.Errorf("candidates are not named: %s", f.Message)
 	}
-	for id, kind := range map[string]string{"abc": backend.FailUsage, "": backend.FailUsage, "1234": backend.FailNotFound, "xyz%": backend.FailNotFound,
-		ids[0] + "0": backend.FailNotFound, "'; DROP": backend.FailNotFound} {
+	for id, kind := range map[string]string{
+		"abc": backend.FailUsage, "": backend.FailUsage, "1234": backend.FailNotFound, "xyz%": backend.FailNotFound,
+		ids[0] + "0": backend.FailNotFound, "'; DROP": backend.FailNotFound,
+	} {
 		_, err := s.Get(ctx, id)
 		wantKind(t, err, kind)
 		_, _, err = s.Graph(ctx, id)
