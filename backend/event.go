@@ -47,6 +47,7 @@ const (
 	FrameProgress FrameKind = "progress"
 	FramePreview  FrameKind = "preview"
 	FrameGPUs     FrameKind = "gpus"
+	FrameMarks    FrameKind = "marks" // all marks of the cards' time line
 	FrameNotices  FrameKind = "notices"
 	FrameStopping FrameKind = "stopping" // the engine is being stopped on purpose
 )
@@ -63,6 +64,7 @@ type Frame struct {
 	Progress *JobProgress `json:"progress,omitempty"`
 	Preview  *Preview     `json:"preview,omitempty"`
 	GPUs     []GPU        `json:"gpus,omitempty"`
+	Marks    []GPUMark    `json:"marks,omitempty"`
 	Notices  []string     `json:"notices,omitempty"`
 }
 
@@ -77,6 +79,8 @@ type Snapshot struct {
 	Recent []Job `json:"recent"`
 	// Deaths holds the last ends of workers, newest first.
 	Deaths []Verdict `json:"deaths"`
+	// GPUHistory is what the cards did before, null on a box without any.
+	GPUHistory *GPUHistory `json:"gpu_history,omitempty"`
 }
 
 // JobProgress is progress of a running job.
