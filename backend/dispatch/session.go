@@ -248,13 +248,15 @@ func (s *session) tell(p *prompt, force bool) {
 	p.toldAt = now
 	pr := p.progress(now)
 	s.d.tell(p.job.ID, &pr)
-	s.l.worker.SetBusy(&p.job.ID, pr.Node)
+	id := p.job.ID // a copy: the worker shows it to other goroutines
+	s.l.worker.SetBusy(&id, pr.Node)
 }
 
 // showBusy tells the worker what runs.
 func (s *session) showBusy() {
 	if p := s.running(); p != nil {
-		s.l.worker.SetBusy(&p.job.ID, p.node)
+		id := p.job.ID
+		s.l.worker.SetBusy(&id, p.node)
 		return
 	}
 	s.l.worker.SetBusy(nil, "")
