@@ -220,12 +220,32 @@ type JobAction struct {
 	By    string    `json:"by,omitempty"`
 }
 
-// QueueCounts is the queue in four numbers.
+// ForeignPrompt is a prompt that somebody else posted into a worker, past Easel.
+// It is shown and counted, never cancelled.
+type ForeignPrompt struct {
+	Worker   string   `json:"worker"`
+	PromptID string   `json:"prompt_id"`
+	ClientID string   `json:"client_id"` // who posted it, "" when nobody said
+	State    JobState `json:"state"`     // running or queued
+	Since    Time     `json:"since"`     // when Easel first saw it so
+	// Node, Class and Title are the node that draws a progress bar, Value and Max
+	// the bar itself as the log shows it; empty and 0 while they are not known.
+	Node  string  `json:"node"`
+	Class string  `json:"class"`
+	Title string  `json:"title"`
+	Value float64 `json:"value"`
+	Max   float64 `json:"max"`
+}
+
+// QueueCounts is the queue in a few numbers.
 type QueueCounts struct {
 	Queued  int  `json:"queued"`
 	Running int  `json:"running"`
 	Held    int  `json:"held"`
 	Paused  bool `json:"paused"`
+	// Foreign counts the prompts of others inside the workers, which run before
+	// what is sent next.
+	Foreign int `json:"foreign,omitempty"`
 	// PauseReason says who or what paused the queue, "" when nothing did.
 	PauseReason string `json:"pause_reason,omitempty"`
 }

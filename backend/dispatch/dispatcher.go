@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"easel/backend"
@@ -35,6 +36,9 @@ type Worker interface {
 type Hooks struct {
 	Progress func(backend.JobProgress)
 	Preview  func(backend.Preview)
+	// Changed says that Remark, Note, Notices or Foreign have something new to say
+	// about a worker; "" is about the machine.
+	Changed func(worker string)
 }
 
 // Dispatcher takes jobs to workers. Make it with New, run it with Run.
@@ -54,7 +58,15 @@ type Dispatcher struct {
 	wg    sync.WaitGroup
 	// progress is the last word on each running job, for readers that come later.
 	progress map[string]backend.Progress
+	remarks  map[string]remark                  // by worker
+	foreign  map[string][]backend.ForeignPrompt // by worker
+	noDisk   string                             // why nothing is sent, "" when the disk is no reason
+	noRAM    string
 	closed   bool
+
+	options atomic.Pointer[Options]
+	learned *learned
+	box     machine
 }
 
 // New makes a dispatcher over store.
@@ -65,14 +77,27 @@ func New(store *jobs.Store, hooks Hooks, log *slog.Logger) *Dispatcher {
 	if hooks.Preview == nil {
 		hooks.Preview = func(backend.Preview) {}
 	}
-	return &Dispatcher{store: store, hooks: hooks, log: log, lanes: map[string]*lane{}, progress: map[string]backend.Progress{}}
+	if hooks.Changed == nil {
+		hooks.Changed = func(string) {}
+	}
+	d := &Dispatcher{
+		store: store, hooks: hooks, log: log, lanes: map[string]*lane{}, progress: map[string]backend.Progress{},
+		remarks: map[string]remark{}, foreign: map[string][]backend.ForeignPrompt{}, learned: &learned{store: store, log: log},
+		box: machine{ram: freeRAM, disk: freeDisk, who: biggest},
+	}
+	o := DefaultOptions()
+	d.options.Store(&o)
+	return d
 }
 
 // Run dispatches until ctx ends, and returns when every lane has let go of its
 // worker. What is inside a ComfyUI then stays there for the next engine to find.
 func (d *Dispatcher) Run(ctx context.Context) error {
+	d.learned.load(ctx)
+	d.look()
 	d.mu.Lock()
 	d.ctx = ctx
+	d.wg.Go(func() { d.guard(ctx) })
 	for _, l := range d.lanes {
 		d.startLane(l)
 	}
@@ -154,6 +179,8 @@ func (d *Dispatcher) RemoveWorker(ctx context.Context, id string) {
 	}
 	l.end()
 	l.settleAll(ctx, "")
+	l.remarkOn("", "")
+	d.setForeign(id, nil)
 	d.Wake()
 }
 

@@ -80,6 +80,7 @@ func (s *session) salvage(ctx context.Context) {
 func (s *session) endBy(ctx context.Context, p *prompt, h comfy.HistoryEntry) {
 	outs, fault := s.outputs(ctx, h)
 	end := jobs.End{Outputs: outs, InferenceS: span(p, h), At: time.Now(), Shape: p.shape}
+	p.peaks(&end)
 	switch {
 	case h.Success && fault == nil:
 		end.Outcome, end.State = backend.OutcomeSucceeded, backend.JobSucceeded
@@ -95,10 +96,35 @@ func (s *session) endBy(ctx context.Context, p *prompt, h comfy.HistoryEntry) {
 				Remedy: "somebody pressed Interrupt in ComfyUI's own page; try again with t or easel jobs retry",
 			}
 		}
+	case h.Error != nil && h.Error.OutOfMemory():
+		end = s.outOfMemory(p, h.Error, end)
+	case h.Error != nil && h.Error.CUDAFault():
+		end = s.poison(p, h.Error, end)
 	default:
 		end.Outcome, end.State, end.Error = backend.OutcomeFailed, backend.JobFailed, runError(p, h.Error)
 	}
 	s.end(ctx, p, end)
+	if end.Outcome == backend.OutcomeSucceeded {
+		s.d.learned.note(ctx, p, end.InferenceS)
+	}
+}
+
+// poison decides what becomes of a job that broke the GPU's context: it counts
+// against the job, and the worker is restarted before the next one.
+func (s *session) poison(p *prompt, e *comfy.ExecutionError, end jobs.End) jobs.End {
+	why := runError(p, e)
+	s.restart, s.poisoned = "the GPU's context is broken ("+comfy.Plain(why.Message, 120)+")", true
+	v := &backend.Verdict{
+		Kind: backend.KindCUDAFault, Certainty: backend.Certain, Summary: why.Message, Evidence: []string{e.Type},
+		Remedy: "nothing to do: the worker was restarted; if it happens again, look at the node and its inputs",
+		At:     backend.Now(), Job: &p.job.ID, Node: &e.Node, Worker: s.l.id, Launch: s.launch,
+	}
+	out := lost(p.job, p.n, v)
+	out.InferenceS, out.PeakRAM, out.PeakVRAM = end.InferenceS, end.PeakRAM, end.PeakVRAM
+	if out.Error != nil {
+		out.Error.Node, out.Error.Class, out.Error.Title = why.Node, why.Class, why.Title
+	}
+	return out
 }
 
 // cancelling reports whether a cancel of the job was asked for.
@@ -120,6 +146,9 @@ func (s *session) end(ctx context.Context, p *prompt, e jobs.End) {
 		return
 	}
 	s.ghosts[p.id] = false
+	if p.started {
+		s.served++
+	}
 	s.drop(p)
 	s.showBusy()
 }

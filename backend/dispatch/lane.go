@@ -23,13 +23,20 @@ type lane struct {
 	// mu guards the fields that follow.
 	mu     sync.Mutex
 	deaths []backend.Verdict
-	gone   map[string]bool // launches that ended
+	gone   map[string]bool            // launches that ended
+	blame  map[string]backend.Verdict // on launches that we have ended, by launch
+	// overtime holds why a job ends with its launch, by prompt id.
+	overtime map[string]*backend.Error
+	relief   relief
+	rss      int64 // of the running launch, bytes; 0 unknown
+	pid      int
 }
 
 func newLane(d *Dispatcher, id string, w Worker) *lane {
 	return &lane{
 		d: d, id: id, worker: w, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		frees: make(chan chan error), gone: map[string]bool{},
+		blame: map[string]backend.Verdict{}, overtime: map[string]*backend.Error{},
 	}
 }
 
@@ -99,6 +106,11 @@ func (l *lane) serve(ctx context.Context, c *comfy.Client, launch string) {
 		s.takeMail(ctx)
 		s.salvage(ctx)
 	}
+	l.mu.Lock()
+	l.rss, l.pid = 0, 0
+	l.mu.Unlock()
+	l.remarkOn("", "")
+	l.d.setForeign(l.id, nil)
 	l.worker.SetBusy(nil, "")
 }
 
@@ -130,8 +142,10 @@ type mailbox struct {
 	mail    []comfy.Message
 	preview *comfy.PreviewImage
 	online  bool
-	changed bool // online changed since the last look
-	last    time.Time
+	changed bool      // online changed since the last look
+	last    time.Time // when anything came
+	work    time.Time // when something about a prompt came
+	waiting int       // prompts inside, as ComfyUI said last
 }
 
 func newMailbox() *mailbox { return &mailbox{ring: make(chan struct{}, 1)} }
@@ -139,6 +153,9 @@ func newMailbox() *mailbox { return &mailbox{ring: make(chan struct{}, 1)} }
 func (b *mailbox) put(m comfy.Message) {
 	b.mu.Lock()
 	b.last = time.Now()
+	if promptOf(m) != "" {
+		b.work = b.last
+	}
 	switch m := m.(type) {
 	case comfy.PreviewImage:
 		b.preview = &m
@@ -150,7 +167,11 @@ func (b *mailbox) put(m comfy.Message) {
 			}
 		}
 		b.mail = append(b.mail, m)
-	case comfy.Status, comfy.Text, comfy.LogEntries, comfy.FeatureFlags, comfy.Other:
+	case comfy.Status:
+		b.waiting = m.Remaining
+		b.mu.Unlock()
+		return
+	case comfy.Text, comfy.LogEntries, comfy.FeatureFlags, comfy.Other:
 		b.mu.Unlock()
 		return
 	default:
@@ -196,4 +217,24 @@ func (b *mailbox) isOnline() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.online
+}
+
+// heard is when anything came last, worked when something about a prompt did.
+func (b *mailbox) heard() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.last
+}
+
+func (b *mailbox) worked() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.work
+}
+
+// remaining is how many prompts run or wait inside, as ComfyUI said last.
+func (b *mailbox) remaining() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting
 }

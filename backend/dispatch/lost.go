@@ -28,11 +28,11 @@ func counted(v *backend.Verdict) bool {
 	return false
 }
 
-// suspect reports whether a job took a worker down before, so that it runs
-// alone.
+// suspect reports whether a job took a worker down or did not fit before, so that
+// it runs alone.
 func suspect(job backend.Job) bool {
 	for _, a := range job.Attempts {
-		if a.Outcome == backend.OutcomeLost && counted(a.Verdict) {
+		if a.Outcome == backend.OutcomeLost && counted(a.Verdict) || a.Verdict != nil && a.Verdict.Kind == backend.KindCUDAOOM {
 			return true
 		}
 	}
@@ -89,6 +89,7 @@ func (l *lane) settleDeaths(ctx context.Context) {
 	l.deaths = nil
 	l.mu.Unlock()
 	for i := range deaths {
+		deaths[i] = l.blamed(deaths[i])
 		l.settle(ctx, func(a backend.Attempt) *backend.Verdict {
 			if a.Launch == deaths[i].Launch {
 				return &deaths[i]
@@ -160,6 +161,12 @@ func (l *lane) settleOne(ctx context.Context, job backend.Job, a backend.Attempt
 			w.Job = &job.ID
 		}
 		e := lost(job, a.N, &w)
+		l.mu.Lock()
+		if why := l.overtime[a.PromptID]; why != nil {
+			delete(l.overtime, a.PromptID)
+			e.Outcome, e.State, e.Error = backend.OutcomeFailed, backend.JobFailed, why
+		}
+		l.mu.Unlock()
 		e.Leftovers = leftovers(l.worker.Dirs().Output, a, time.Now())
 		e.InferenceS = max(0, w.At.Sub(a.Started.Time).Seconds())
 		_, err = l.d.store.End(ctx, job.ID, a.N, e)

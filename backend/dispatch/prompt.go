@@ -33,12 +33,25 @@ type prompt struct {
 
 	success  bool // execution_success came
 	err      *comfy.ExecutionError
-	stopped  bool // execution_interrupted came
-	ended    bool // any of the three, or executing null
-	missing  int  // times it was in neither queue nor history
-	cancelAt time.Time
+	stopped  bool      // execution_interrupted came
+	ended    bool      // any of the three, or executing null
+	missing  int       // times it was in neither queue nor history
+	cancelAt time.Time // when it was last interrupted
+	stopAt   time.Time // when its end was first asked for
+	freed    bool      // /free was asked for to end it
+	forcedAt time.Time // when the worker was to be stopped to end it
 	timedOut bool
 	toldAt   time.Time
+
+	sentAt time.Time
+	nodeAt time.Time          // when the running node began; zero: not seen
+	took   map[string]float64 // seconds of the nodes that ran, by node
+	steps  map[string]float64 // steps of those that have them
+	known  Learned            // what such jobs took before
+	// perStep is the seconds that a step of a class takes, 0 when unknown.
+	perStep  func(class string) float64
+	peakRAM  int64
+	peakVRAM int64
 }
 
 // node is what progress needs of a node of the graph.
@@ -118,11 +131,20 @@ func (p *prompt) eta(fraction float64, now time.Time) (float64, bool) {
 		return 0, false
 	}
 	elapsed := now.Sub(p.startAt).Seconds()
+	if left, ok := p.left(now); ok && left > 0 {
+		return left, true
+	}
+	step := 0.0
+	if p.perStep != nil && p.max > 1 {
+		step = p.perStep(p.nodeOf(p.node).class) * (p.max - p.value)
+	}
 	switch {
 	case p.expect > 0 && elapsed < p.expect:
 		return p.expect - elapsed, true
 	case fraction >= 0.05 && fraction < 1 && elapsed > 0.5:
 		return elapsed * (1 - fraction) / fraction, true
+	case step > 0:
+		return step, true
 	}
 	return 0, false
 }
@@ -145,6 +167,9 @@ func (p *prompt) apply(m comfy.Message) bool {
 		return true
 	case comfy.Progress:
 		p.node, p.value, p.max = m.Node, m.Value, m.Max
+		if p.steps != nil && m.Max > 1 {
+			p.steps[p.own(m.Node)] = m.Max
+		}
 		return true
 	case comfy.ProgressState:
 		for _, n := range m.Nodes {

@@ -2,7 +2,7 @@ package dispatch
 
 import (
 	"context"
-	"errors"
+	"slices"
 	"time"
 
 	"easel/backend"
@@ -22,12 +22,12 @@ func (s *session) review(ctx context.Context) {
 		p.job = job
 		switch {
 		case job.Cancelling && p.started:
-			s.interrupt(ctx, p)
+			s.escalate(ctx, p, "cancelling")
 		case job.Cancelling:
 			s.recallPrompt(ctx, p, "cancelled")
 		case p.started && job.TimeoutS > 0 && time.Since(p.startAt).Seconds() > job.TimeoutS:
 			p.timedOut = true
-			s.interrupt(ctx, p)
+			s.escalate(ctx, p, "over its time limit")
 		case !p.started && s.overtaken(ctx, p):
 			fault.Hit("taking-back")
 			s.recallPrompt(ctx, p, "the order changed")
@@ -35,29 +35,23 @@ func (s *session) review(ctx context.Context) {
 	}
 }
 
-// interrupt stops the running prompt, again after a while.
-func (s *session) interrupt(ctx context.Context, p *prompt) {
-	if time.Since(p.cancelAt) < interruptGap {
-		return
-	}
-	p.cancelAt = time.Now()
-	if err := s.c.Interrupt(ctx, p.id); err != nil && !errors.Is(err, comfy.ErrInterruptUnsupported) && ctx.Err() == nil {
-		s.d.log.Warn("interrupt a prompt", "job", p.job.ID, "err", err)
-	}
-}
-
 // overtaken reports whether a prompt that waits inside should not be the next
 // any more: the queue was paused, memory is to be freed, it was held, or another
 // job now comes before it.
 func (s *session) overtaken(ctx context.Context, p *prompt) bool {
-	if paused, _ := s.d.store.Paused(); paused || len(s.freeing) > 0 {
+	if paused, _ := s.d.store.Paused(); paused || len(s.freeing) > 0 || s.wantsQuiet() {
 		return true
 	}
 	if p.job.State == backend.JobHeld {
 		return true
 	}
 	before, err := s.d.store.Overtaken(ctx, p.job.ID)
-	return err == nil && before
+	if err != nil || !before {
+		return false
+	}
+	// What came before it may be a job for another card.
+	next, err := s.d.store.Waiting(ctx, lookAhead, time.Now())
+	return err == nil && !slices.ContainsFunc(next, s.l.notHere)
 }
 
 // recallPrompt takes a waiting prompt out of ComfyUI. Only when it is neither
@@ -86,18 +80,6 @@ func (s *session) recallPrompt(ctx context.Context, p *prompt, why string) {
 	s.takeBack(ctx, p, why)
 }
 
-// watch asks for the truth when the socket has been quiet for a while: it may be
-// deaf, and a prompt may have ended unheard.
-func (s *session) watch(ctx context.Context) {
-	if len(s.inside) == 0 && len(s.ghosts) == 0 {
-		return
-	}
-	if s.box.quiet() < quietFor && !s.doubtful() || time.Since(s.looked) < missingAgain {
-		return
-	}
-	s.reconcile(ctx)
-}
-
 // doubtful reports whether a prompt inside has ended or was posted without an
 // answer, so that waiting for messages would not do.
 func (s *session) doubtful() bool {
@@ -117,16 +99,23 @@ func (s *session) reconcile(ctx context.Context) {
 		return
 	}
 	s.looked = time.Now()
-	q, err := s.c.Queue(ctx)
+	lctx, cancel := context.WithTimeout(ctx, lookWithin)
+	q, err := s.c.Queue(lctx)
+	cancel()
+	s.answered(err)
 	if err != nil {
 		return
 	}
+	s.sort(q)
 	s.chase(ctx, q)
 	for _, p := range append([]*prompt(nil), s.inside...) {
 		running, pending := q.Find(p.id)
 		switch {
 		case running:
 			p.missing = 0
+			if !p.started {
+				s.unheard("a start")
+			}
 			s.onStart(ctx, p, time.Now())
 		case pending:
 			p.missing = 0
@@ -143,6 +132,9 @@ func (s *session) missed(ctx context.Context, p *prompt) {
 		return
 	}
 	if found {
+		if !p.ended {
+			s.unheard("an end")
+		}
 		s.endBy(ctx, p, entry)
 		return
 	}

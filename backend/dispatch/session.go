@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,6 +21,7 @@ const (
 	missingAgain = time.Second     // between the two looks that find a prompt nowhere
 	interruptGap = 5 * time.Second // between two interrupts of the same prompt
 	progressGap  = 100 * time.Millisecond
+	lookAhead    = 8 // waiting jobs among which one for this card is chosen
 )
 
 // session is the dispatcher's work with one launch of one worker. Everything in
@@ -37,14 +39,29 @@ type session struct {
 	looked  time.Time       // when /queue was last asked
 	wasUp   bool
 	freeing []chan error
-	broken  error // why nothing more is sent to this launch
+
+	life    watching
+	said    bool            // a remark was made since the last round
+	served  int             // jobs that ended in this launch, as far as we saw
+	adopted bool            // prompts of a former engine were inside: what ran before is not known
+	shapes  map[string]bool // of the jobs that ran in this launch
+
+	others       []backend.ForeignPrompt
+	lookedInside time.Time
+
+	restart  string    // why the worker is restarted once nothing is inside
+	poisoned bool      // and does not wait for prompts of others
+	leaving  time.Time // when its end was asked for
+	refused  time.Time // when that was refused
+	relieved time.Time // when its memory was freed
+	freedFor string    // job for which memory was freed
 }
 
 // newSession begins with an empty inside; run fills it from the records. The
 // client id is the launch, so that an engine which adopts a worker hears what
 // belongs to its predecessor's prompts.
 func newSession(l *lane, c *comfy.Client, launch string) *session {
-	return &session{l: l, d: l.d, c: c, launch: launch, clientID: launch, box: newMailbox(), ghosts: map[string]bool{}}
+	return &session{l: l, d: l.d, c: c, launch: launch, clientID: launch, box: newMailbox(), ghosts: map[string]bool{}, shapes: map[string]bool{}}
 }
 
 // run serves the launch until it or ctx ends.
@@ -57,9 +74,11 @@ func (s *session) run(ctx context.Context) {
 	s.reconcile(ctx)
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
+	s.lookInside(ctx)
 	for s.alive(ctx) {
 		s.l.settleDeaths(ctx) // of an earlier launch, told late
 		s.review(ctx)
+		s.upkeep(ctx)
 		s.fill(ctx)
 		s.answerFrees(ctx)
 		s.showBusy()
@@ -71,6 +90,10 @@ func (s *session) run(ctx context.Context) {
 		case reply := <-s.l.frees:
 			s.freeing = append(s.freeing, reply)
 		case <-tick.C:
+			if !s.said {
+				s.l.remarkOn("", "")
+			}
+			s.said = false
 			s.watch(ctx)
 		}
 	}
@@ -116,6 +139,7 @@ func (s *session) recall(ctx context.Context) {
 			continue
 		}
 		p := s.newPrompt(ctx, job, a.N, a.PromptID)
+		s.adopted = true
 		if a.Outcome == backend.OutcomeRunning {
 			p.started, p.startAt = true, a.Started.Time
 			s.inside = append([]*prompt{p}, s.inside...)
@@ -129,11 +153,15 @@ func (s *session) recall(ctx context.Context) {
 func (s *session) newPrompt(ctx context.Context, job backend.Job, n int, id string) *prompt {
 	p := &prompt{
 		job: job, n: n, id: id, suspect: suspect(job), nodes: map[string]node{},
-		done: map[string]bool{}, outputs: map[string]json.RawMessage{},
+		done: map[string]bool{}, outputs: map[string]json.RawMessage{}, took: map[string]float64{}, steps: map[string]float64{},
+		sentAt: time.Now(),
 	}
 	if graph, _, err := s.d.store.Graph(ctx, job.ID); err == nil {
 		p.nodes, p.total = readNodes(graph)
 		p.shape = shapeOf(graph)
+		p.known = s.d.learned.shape(ctx, p.shape)
+		p.perStep = s.d.learned.perStep
+		p.weigh()
 	}
 	if sec, runs, err := s.d.store.Seconds(ctx, p.shape); err == nil && runs > 0 {
 		p.expect = sec
@@ -196,7 +224,10 @@ func (s *session) onMessage(ctx context.Context, m comfy.Message) {
 	if !p.started && !p.ended {
 		s.onStart(ctx, p, time.Now())
 	}
-	if p.apply(m) {
+	before := p.node
+	changed := p.apply(m)
+	p.clock(before, time.Now())
+	if changed {
 		s.tell(p, false)
 	}
 	if p.ended {
@@ -218,6 +249,7 @@ func (s *session) onStart(ctx context.Context, p *prompt, at time.Time) {
 		at = time.Now()
 	}
 	p.started, p.startAt = true, at
+	s.shapes[p.shape] = true
 	job, err := s.d.store.Started(ctx, p.job.ID, p.n, at)
 	if err != nil {
 		s.d.log.Error("write down that a job runs", "job", p.job.ID, "err", err)
@@ -264,7 +296,7 @@ func (s *session) showBusy() {
 
 // fill sends jobs until the running one and the next are inside.
 func (s *session) fill(ctx context.Context) {
-	for len(s.inside) < insideMax && s.broken == nil && len(s.freeing) == 0 && s.box.isOnline() && s.alive(ctx) {
+	for len(s.inside) < insideMax && len(s.freeing) == 0 && !s.wantsQuiet() && s.roomFor() && s.box.isOnline() && s.alive(ctx) {
 		if len(s.inside) > 0 && s.inside[0].suspect {
 			return
 		}
@@ -285,22 +317,23 @@ func (s *session) take(ctx context.Context) (*prompt, bool) {
 	if paused, _ := s.d.store.Paused(); paused {
 		return nil, false
 	}
-	next, err := s.d.store.Waiting(ctx, 1, time.Now())
-	if err != nil || len(next) == 0 {
-		if err != nil && ctx.Err() == nil {
-			s.d.log.Error("read the next job", "err", err)
-		}
+	next, err := s.d.store.Waiting(ctx, lookAhead, time.Now())
+	if err != nil && ctx.Err() == nil {
+		s.d.log.Error("read the next job", "err", err)
+	}
+	i := slices.IndexFunc(next, func(job backend.Job) bool { return !s.l.notHere(job) })
+	if err != nil || i < 0 {
 		return nil, false
 	}
-	job := next[0]
-	if suspect(job) && len(s.inside) > 0 {
+	job := next[i]
+	if suspect(job) && len(s.inside) > 0 || !s.dressed(ctx, job) {
 		return nil, false
 	}
 	id := uuid.NewString()
 	job, n, err := s.d.store.Sent(ctx, job.ID, backend.Attempt{PromptID: id, Worker: s.l.id, Launch: s.launch})
 	if err != nil {
 		if ctx.Err() == nil {
-			s.d.log.Error("write down that a job is sent", "job", next[0].ID, "err", err)
+			s.d.log.Error("write down that a job is sent", "job", next[i].ID, "err", err)
 		}
 		return nil, false
 	}
