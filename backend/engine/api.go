@@ -33,6 +33,7 @@ func (e *Engine) handler() http.Handler {
 		"POST /v1/jobs/actions":    e.actJobs,
 		"POST /v1/queue/pause":     e.pauseQueue,
 		"POST /v1/queue/resume":    e.resumeQueue,
+		"GET /v1/queue/foreign":    e.listForeign,
 		"GET /v1/workers":          func(*http.Request) (any, error) { return e.workerStates(), nil },
 		"POST /v1/workers/actions": e.actWorkers,
 		"GET /v1/deaths":           e.listDeaths,
@@ -231,7 +232,7 @@ func (e *Engine) setPaused(ctx context.Context, on bool, reason string) (any, er
 	}
 	e.disp.Wake()
 	e.queueChanged()
-	return e.store.Counts(ctx)
+	return e.counts(ctx)
 }
 
 func (e *Engine) listDeaths(r *http.Request) (any, error) {

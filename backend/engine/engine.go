@@ -58,6 +58,9 @@ type Engine struct {
 	queueBell chan struct{}
 	// runWorker starts a worker's goroutine; set while the engine serves.
 	runWorker func(*worker)
+	// background runs a function until it returns or the engine ends; set while the
+	// engine serves.
+	background func(func(context.Context))
 	// replacing is held while the configuration is applied.
 	replacing sync.Mutex
 
@@ -67,6 +70,8 @@ type Engine struct {
 	workers []*worker
 	found   []backend.FoundComfy
 	remarks []string
+	// badFlags holds why a launch with more flags failed, by the flags.
+	badFlags map[string]string
 }
 
 // stopRequest is why the engine ends.
@@ -126,9 +131,11 @@ func run(o Options, log *slog.Logger, conn *keeper.Conn, hello keeper.Hello) err
 	e := &Engine{
 		opts: o, log: log, conn: conn, hello: hello, store: store, hub: newHub(), started: backend.Now(),
 		closing: closing, stops: make(chan stopRequest, 4), queueBell: make(chan struct{}, 1), cfg: cfg,
+		badFlags: map[string]string{},
 	}
 	fault.Worker(e.anyPID)
-	e.disp = dispatch.New(store, dispatch.Hooks{Progress: e.onProgress, Preview: e.onPreview}, log)
+	e.disp = dispatch.New(store, dispatch.Hooks{Progress: e.onProgress, Preview: e.onPreview, Changed: e.onRemark}, log)
+	e.disp.SetOptions(guardOptions(cfg, o.StateDir))
 	e.afterRestart(ctx)
 	return e.serve(ctx, close)
 }

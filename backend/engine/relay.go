@@ -62,7 +62,7 @@ func (e *Engine) relayQueue(ctx context.Context) error {
 		case <-e.queueBell:
 		}
 		if any, _ := e.hub.watched(); any {
-			if counts, err := e.store.Counts(ctx); err == nil {
+			if counts, err := e.counts(ctx); err == nil {
 				e.hub.publish(backend.Frame{Kind: backend.FrameQueue, Queue: &counts})
 			}
 		}

@@ -18,7 +18,7 @@ const lowDisk = 2 << 30
 // status is what GET /v1/status answers.
 func (e *Engine) status(ctx context.Context) backend.Status {
 	host, _ := os.Hostname()
-	counts, err := e.store.Counts(ctx)
+	counts, err := e.counts(ctx)
 	if err != nil && ctx.Err() == nil {
 		e.log.Error("count jobs", "err", err)
 	}
@@ -48,6 +48,7 @@ func (e *Engine) notices(st backend.Status) []string {
 	if st.Disk.Total > 0 && st.Disk.Free < lowDisk {
 		out = append(out, fmt.Sprintf("the disk of %s has only %d MiB left: make room before pictures are lost", st.Disk.Path, st.Disk.Free>>20))
 	}
+	out = append(out, e.disp.Notices()...)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return append(out, e.remarks...)
@@ -69,7 +70,13 @@ func (e *Engine) dress(job backend.Job) backend.Job {
 	switch job.State {
 	case backend.JobRunning:
 		job.Progress = e.disp.Progress(job.ID)
+		job.WaitReason = e.disp.Note(job.ID)
 	case backend.JobQueued:
+		if job.WaitReason == "next" || job.WaitReason == "next in worker" {
+			if why := e.whyNext(); why != "" {
+				job.WaitReason = why
+			}
+		}
 		if job.WaitReason == "" {
 			job.WaitReason = e.waitReason()
 		}

@@ -36,6 +36,9 @@ type worker struct {
 	m      *wk.Manager
 	cancel context.CancelFunc
 	done   chan struct{}
+	eng    *Engine
+	flags  []string // besides those of spec
+	signs  lifeSigns
 
 	// mu guards the fields that follow.
 	mu     sync.Mutex
@@ -95,6 +98,9 @@ func (e *Engine) setUpWorkers(ctx context.Context, g *errgroup.Group) {
 			return w.m.Run(wctx)
 		})
 	}
+	e.background = func(fn func(context.Context)) {
+		g.Go(func() error { fn(ctx); return nil })
+	}
 	known := map[string]bool{}
 	list := specs(e.config(), e.opts)
 	if e.undecided() {
@@ -148,13 +154,14 @@ func (e *Engine) decide(ctx context.Context) {
 
 // newWorker makes a worker that does not run yet.
 func (e *Engine) newWorker(s wk.Spec) *worker {
-	w := &worker{id: s.ID, spec: s}
+	w := &worker{id: s.ID, spec: s, eng: e}
 	cfg := e.config()
 	policy := wk.DefaultPolicy()
 	policy.Attempts, policy.Window = cfg.Restart.Attempts, cfg.Restart.Window.Duration
 	w.m = wk.New(s, e.conn, wk.Options{
 		OnChange: func(backend.Worker) { e.onWorker(w) },
 		OnDeath:  func(v backend.Verdict) { e.onDeath(w, v) },
+		OnLine:   w.signs.onLine,
 		Policy:   policy,
 		Logger:   e.log.With("worker", s.ID),
 	})
@@ -174,7 +181,12 @@ func (e *Engine) addWorker(w *worker) {
 // lane is a worker as the dispatcher sees it.
 type lane struct{ *worker }
 
-var _ dispatch.Worker = lane{}
+var (
+	_ dispatch.Worker   = lane{}
+	_ dispatch.Control  = lane{}
+	_ dispatch.Observer = lane{}
+	_ dispatch.Launcher = lane{}
+)
 
 func (l lane) State() backend.Worker                 { return l.m.State() }
 func (l lane) Client() (*comfy.Client, string, bool) { return l.m.Client() }
@@ -207,6 +219,7 @@ func (e *Engine) onWorker(w *worker) {
 func (e *Engine) onDeath(w *worker, v backend.Verdict) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	v = e.disp.Explain(w.id, v)
 	if err := e.store.AddDeath(ctx, v); err != nil {
 		e.log.Error("record the end of a worker", "err", err)
 	}
@@ -233,7 +246,11 @@ func (e *Engine) workerStates() []backend.Worker {
 	defer e.mu.Unlock()
 	out := make([]backend.Worker, 0, len(e.workers))
 	for _, w := range e.workers {
-		out = append(out, w.m.State())
+		st := w.m.State()
+		if remark := e.disp.Remark(w.id); remark != "" {
+			st.Reason += " · " + remark
+		}
+		out = append(out, st)
 	}
 	return out
 }
@@ -386,8 +403,10 @@ func (e *Engine) reconfigure(ctx context.Context) error {
 	defer e.replacing.Unlock()
 	e.mu.Lock()
 	e.cfg = cfg
+	clear(e.badFlags)
 	old := slices.Clone(e.workers)
 	e.mu.Unlock()
+	e.disp.SetOptions(guardOptions(cfg, e.opts.StateDir))
 	want := specs(cfg, e.opts)
 	if e.undecided() && len(old) == 0 {
 		return backend.Fail(backend.FailWorker, "no worker is configured", "easel use DIR, easel use URL or easel use sketch")
