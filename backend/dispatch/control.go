@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"easel/backend"
@@ -86,16 +87,27 @@ func (l *lane) stall(ctx context.Context, v backend.Verdict) error {
 	return c.Stall(ctx, v)
 }
 
+// Explain is the verdict on a launch: that of the dispatcher when it had it ended,
+// with what the worker saw of its end, else v itself.
+func (d *Dispatcher) Explain(id string, v backend.Verdict) backend.Verdict {
+	d.mu.Lock()
+	l := d.lanes[id]
+	d.mu.Unlock()
+	if l == nil {
+		return v
+	}
+	return l.blamed(v)
+}
+
 // blamed is the verdict on a launch that we had ended ourselves.
 func (l *lane) blamed(v backend.Verdict) backend.Verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	why, ok := l.blame[v.Launch]
-	delete(l.blame, v.Launch)
-	if !ok || v.Kind == backend.KindStall {
+	if !ok || v.Kind == backend.KindStall || l.gone[v.Launch] {
 		return v
 	}
-	why.Evidence = append(why.Evidence, v.Evidence...)
+	why.Evidence = append(slices.Clone(why.Evidence), v.Evidence...)
 	why.ExitCode, why.Signal, why.At = v.ExitCode, v.Signal, v.At
 	return why
 }

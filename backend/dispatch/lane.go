@@ -50,7 +50,9 @@ func (l *lane) poke() {
 
 // addDeath queues the end of a launch for settling.
 func (l *lane) addDeath(v backend.Verdict) {
+	v = l.blamed(v)
 	l.mu.Lock()
+	delete(l.blame, v.Launch)
 	l.deaths = append(l.deaths, v)
 	l.gone[v.Launch] = true
 	l.mu.Unlock()

@@ -89,7 +89,6 @@ func (l *lane) settleDeaths(ctx context.Context) {
 	l.deaths = nil
 	l.mu.Unlock()
 	for i := range deaths {
-		deaths[i] = l.blamed(deaths[i])
 		l.settle(ctx, func(a backend.Attempt) *backend.Verdict {
 			if a.Launch == deaths[i].Launch {
 				return &deaths[i]
