@@ -3,7 +3,6 @@ package cmd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -337,13 +336,7 @@ func (f *follower) hopeless() error {
 			return nil
 		}
 	}
-	w := f.workers[0]
-	e := &exit{code: codeUnavailable, kind: backend.FailWorker, message: fmt.Sprintf("worker %s failed: %s", oneLine(w.ID), oneLine(w.Reason))}
-	if w.LastDeath != nil && w.LastDeath.Remedy != "" {
-		e.hints = append(e.hints, oneLine(w.LastDeath.Remedy))
-	}
-	e.hints = append(e.hints, "the job is kept and waits: `easel worker logs` shows why, `easel worker start` tries again")
-	return e
+	return workerFailed(f.workers[0], "the job is kept and waits: `easel worker logs` shows why, `easel worker start` tries again")
 }
 
 // final are the jobs as they were last seen, in the order they were given.

@@ -207,17 +207,25 @@ func writeAttempt(w io.Writer, at backend.Attempt, now time.Time) {
 	}
 	fmt.Fprintf(w, "%-10s %s\n", fmt.Sprint("attempt ", at.N), s)
 	if at.Verdict != nil {
-		writeVerdict(w, *at.Verdict, "           ")
+		writeVerdict(w, *at.Verdict, "           ", -1)
 	}
 	for _, f := range at.Leftovers {
 		fmt.Fprintf(w, "           left behind %s\n", oneLine(f))
 	}
 }
 
-// writeVerdict prints why something ended, what shows it and what to do.
-func writeVerdict(w io.Writer, v backend.Verdict, indent string) {
+// someEvidence is how much of the evidence is shown where a verdict is not the
+// subject.
+const someEvidence = 2
+
+// writeVerdict prints why something ended, what shows it (at most so many lines,
+// -1: all) and what to do.
+func writeVerdict(w io.Writer, v backend.Verdict, indent string, evidence int) {
 	fmt.Fprintf(w, "%s%s\n", indent, verdictLine(v))
-	for _, e := range v.Evidence {
+	for i, e := range v.Evidence {
+		if i == evidence {
+			break
+		}
 		fmt.Fprintf(w, "%s· %s\n", indent, oneLine(e))
 	}
 	if r := oneLine(v.Remedy); r != "" {
@@ -408,7 +416,7 @@ func writeStatus(w io.Writer, s backend.Status, now time.Time) {
 			line("", "%s", cut(oneLine(wk.LastLine), 100))
 		}
 		if wk.LastDeath != nil && (wk.State == backend.WorkerFailed || wk.State == backend.WorkerBackoff || wk.State == backend.WorkerExited) {
-			writeVerdict(w, *wk.LastDeath, "         ")
+			writeVerdict(w, *wk.LastDeath, "         ", someEvidence)
 		}
 	}
 	queue := fmt.Sprintf("%d queued · %d running · %d held", s.Queue.Queued, s.Queue.Running, s.Queue.Held)

@@ -354,6 +354,6 @@ func (a *app) interrupted(open []backend.Job) error {
 		e.message = "interrupted; cancelling failed: " + oneLine(err.Error())
 		return e
 	}
-	e.message, e.hints = "interrupted; "+plural(len(ids), "job")+" cancelled", nil
+	e.message, e.hints = "interrupted; "+plural(len(ids), "job")+" told to end", nil
 	return e
 }

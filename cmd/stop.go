@@ -75,7 +75,7 @@ func (a *app) stop(ctx context.Context, keepWorker bool) error {
 	case !keeperLives(before):
 		return err
 	default:
-		a.sayf("easel: the engine does not take the order (%s): telling its keeper (pid %d)", oneLine(err.Error()), before.PID)
+		a.sayf("easel: the engine does not take the order (%s): telling its keeper (pid %d), which gives it 20 s", oneLine(failure(err).Message), before.PID)
 		if keepWorker {
 			return &exit{code: codeUnavailable, message: "the engine does not answer, and only it can leave the worker running", hints: []string{"`easel stop` without --keep-worker stops all"}}
 		}

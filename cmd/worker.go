@@ -90,13 +90,13 @@ func (a *app) workerAct(ctx context.Context, verb backend.WorkerVerb, id string,
 	if err != nil {
 		return err
 	}
-	launches := map[string]string{}
+	was := map[string]backend.Worker{}
 	for _, w := range before {
-		launches[w.ID] = w.Launch
+		was[w.ID] = w
 	}
 	end := time.Now().Add(wait)
 	for wait > 0 {
-		done, err := reached(verb, id, ws, launches)
+		done, err := reached(verb, id, ws, was)
 		if err != nil {
 			return err
 		}
@@ -116,9 +116,10 @@ func (a *app) workerAct(ctx context.Context, verb backend.WorkerVerb, id string,
 	return a.printWorkers(ws)
 }
 
-// reached reports whether the workers are where verb wants them. launches are the
-// processes from before, which a restart must have replaced.
-func reached(verb backend.WorkerVerb, id string, ws []backend.Worker, launches map[string]string) (bool, error) {
+// reached reports whether the workers are where verb wants them. was are the
+// workers from before: a restart must have replaced their processes, and a
+// failure from before is not ours.
+func reached(verb backend.WorkerVerb, id string, ws []backend.Worker, was map[string]backend.Worker) (bool, error) {
 	for _, w := range ws {
 		if id != "" && w.ID != id {
 			continue
@@ -133,20 +134,29 @@ func reached(verb backend.WorkerVerb, id string, ws []backend.Worker, launches m
 			}
 			continue
 		case backend.WorkerRestart:
-			up = up && (w.External || w.Launch != launches[w.ID])
+			up = up && (w.External || w.Launch != was[w.ID].Launch)
 		}
-		if w.State == backend.WorkerFailed && (verb == backend.WorkerStart || w.Launch != launches[w.ID]) {
-			e := &exit{code: codeUnavailable, kind: backend.FailWorker, message: fmt.Sprintf("worker %s failed: %s", oneLine(w.ID), oneLine(w.Reason)), hints: []string{"`easel worker logs` shows why"}}
-			if w.LastDeath != nil && w.LastDeath.Remedy != "" {
-				e.hints = append([]string{oneLine(w.LastDeath.Remedy)}, e.hints...)
-			}
-			return false, e
+		if w.State == backend.WorkerFailed && !w.Since.Equal(was[w.ID].Since.Time) {
+			return false, workerFailed(w, "`easel worker logs` shows why")
 		}
 		if !up {
 			return false, nil
 		}
 	}
 	return true, nil
+}
+
+// workerFailed says that a worker needs a person: why, and what to do.
+func workerFailed(w backend.Worker, hints ...string) error {
+	reason := oneLine(w.Reason)
+	e := &exit{code: codeUnavailable, kind: backend.FailWorker, message: fmt.Sprintf("worker %s failed: %s", oneLine(w.ID), reason)}
+	if w.LastDeath != nil {
+		if remedy := oneLine(w.LastDeath.Remedy); remedy != "" && !strings.Contains(reason, remedy) {
+			e.hints = append(e.hints, remedy)
+		}
+	}
+	e.hints = append(e.hints, hints...)
+	return e
 }
 
 func (a *app) workerLogsCmd() *cobra.Command {
@@ -258,7 +268,7 @@ func (a *app) workerDeathsCmd() *cobra.Command {
 			}
 			for _, v := range deaths {
 				fmt.Fprintf(a.out, "%s  worker %s\n", clock(v.At, time.Now()), oneLine(v.Worker))
-				writeVerdict(a.out, v, "  ")
+				writeVerdict(a.out, v, "  ", -1)
 			}
 			if len(deaths) == 0 {
 				a.sayf("easel: no worker has ended yet")

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"easel/backend"
@@ -82,12 +83,15 @@ func shellQuote(s string) string {
 }
 
 // SSH is a client of the engine of another box: one ssh process, over which
-// every call and stream goes as unencrypted HTTP/2. With start an engine is
-// started over there when none runs. ssh itself asks for passwords on the
-// terminal.
+// every call and stream goes as unencrypted HTTP/2. With start the first
+// connection starts an engine over there when none runs; a later one does not, so
+// that an engine that somebody stops stays stopped. ssh itself asks for passwords
+// on the terminal.
 func SSH(t SSHTarget, start bool) *Client {
+	var first atomic.Bool
+	first.Store(start)
 	return overCommand(t.String(), func() *exec.Cmd {
-		return exec.Command("ssh", t.args(start)...)
+		return exec.Command("ssh", t.args(first.Swap(false))...)
 	})
 }
 
