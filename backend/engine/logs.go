@@ -37,16 +37,20 @@ func (e *Engine) workerLog(w http.ResponseWriter, r *http.Request) {
 		defer stop()
 	}
 	_ = wk.m.Logs(ctx, query, out.line)
-	out.flush()
+	out.close()
 }
 
 // lineWriter writes log lines as they come, many at a time when they come fast.
 type lineWriter struct {
+	// mu guards the fields that follow.
 	mu     sync.Mutex
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	last   time.Time
 	queued bool
+	// closed says that the handler has returned: net/http panics on a writer that
+	// is used after that.
+	closed bool
 }
 
 func (o *lineWriter) line(l backend.LogLine) error {
@@ -76,7 +80,17 @@ func (o *lineWriter) flush() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.queued, o.last = false, time.Now()
-	_ = o.rc.Flush()
+	if !o.closed {
+		_ = o.rc.Flush()
+	}
+}
+
+// close sends what is left, and keeps timers off the writer from then on.
+func (o *lineWriter) close() {
+	o.flush()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
 }
 
 // keepAlive sends an empty object now and then, so that both ends notice a line
@@ -89,17 +103,23 @@ func (o *lineWriter) keepAlive(ctx context.Context, cancel func()) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			o.mu.Lock()
-			_ = o.rc.SetWriteDeadline(time.Now().Add(writeWithin))
-			_, err := o.w.Write([]byte("{}\n"))
-			if err == nil {
-				err = o.rc.Flush()
-			}
-			o.mu.Unlock()
-			if err != nil {
+			if err := o.ping(); err != nil {
 				cancel()
 				return
 			}
 		}
 	}
+}
+
+func (o *lineWriter) ping() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return nil
+	}
+	_ = o.rc.SetWriteDeadline(time.Now().Add(writeWithin))
+	if _, err := o.w.Write([]byte("{}\n")); err != nil {
+		return err
+	}
+	return o.rc.Flush()
 }
