@@ -44,8 +44,9 @@ func (e *Engine) submit(w http.ResponseWriter, r *http.Request) {
 }
 
 // check reads the graph and looks at it with the eyes of the running ComfyUI.
-// While none runs there is nothing to look with: ComfyUI's own answer decides
-// when the job is sent. Warnings never stop a job.
+// While none runs only what needs no eyes is looked at, and ComfyUI's own answer
+// decides when the job is sent. Warnings never stop a job. A submission that asks
+// for no check is still refused when a Load node leads out of the input folder.
 func (e *Engine) check(ctx context.Context, sub *backend.Submission) error {
 	doc, err := workflow.Read(sub.Graph)
 	if err != nil {
@@ -58,16 +59,12 @@ func (e *Engine) check(ctx context.Context, sub *backend.Submission) error {
 	if string(sub.Workflow) == "null" {
 		sub.Workflow = nil
 	}
-	info := e.classes(ctx)
-	if info == nil || sub.NoCheck {
-		return nil
-	}
 	var bad []backend.Problem
-	for _, p := range workflow.Check(doc, info) {
-		switch p.Severity {
-		case "error":
+	for _, p := range e.problems(ctx, doc) {
+		switch {
+		case p.Severity == workflow.SeverityError && (!sub.NoCheck || p.Kind == workflow.KindUnsafePath):
 			bad = append(bad, p)
-		case "warning":
+		case p.Severity == workflow.SeverityWarning && !sub.NoCheck:
 			sub.Warnings = append(sub.Warnings, p.Message)
 		}
 	}
@@ -77,14 +74,27 @@ func (e *Engine) check(ctx context.Context, sub *backend.Submission) error {
 	return nil
 }
 
-// classes is what the nodes of the running ComfyUI take, nil while none is
-// ready. It is read once per launch.
-func (e *Engine) classes(ctx context.Context) *workflow.ObjectInfo {
+// problems is what is wrong with a workflow. ComfyUI reads its lists of models
+// and input files anew at each prompt, so a value that is in none of those known
+// here is looked up once more before it counts as missing.
+func (e *Engine) problems(ctx context.Context, doc workflow.Doc) []backend.Problem {
+	var info *workflow.ObjectInfo
 	w := e.readyWorker()
-	if w == nil {
-		return nil
+	if w != nil {
+		info = w.classes(ctx)
 	}
-	return w.classes(ctx)
+	found := workflow.Check(doc, info)
+	if info == nil {
+		return found
+	}
+	stale := workflow.Stale(found)
+	if len(stale) == 0 {
+		return found
+	}
+	if info = w.refresh(ctx, info, stale); info == nil {
+		return found
+	}
+	return workflow.Check(doc, info)
 }
 
 func (e *Engine) objectInfo(w http.ResponseWriter, r *http.Request) {

@@ -5,6 +5,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -328,6 +329,33 @@ func (w *worker) classes(ctx context.Context) *workflow.ObjectInfo {
 	}
 	w.launch, w.info = launch, info
 	return info
+}
+
+// refresh reads some classes again, for their lists of files change while ComfyUI
+// runs. It gives the classes with fresh lists, nil when they cannot be read now.
+func (w *worker) refresh(ctx context.Context, info *workflow.ObjectInfo, classes []string) *workflow.ObjectInfo {
+	c, launch, ok := w.m.Client()
+	if !ok {
+		return nil
+	}
+	newer := map[string]json.RawMessage{}
+	for _, name := range classes {
+		raw, known, err := c.ObjectInfoClass(ctx, name)
+		if err != nil {
+			return nil
+		}
+		if known {
+			newer[name] = raw
+		}
+	}
+	w.mu.Lock()
+	if w.launch == launch {
+		w.info = info.With(newer)
+	}
+	w.mu.Unlock()
+	fresh := info.With(newer)
+	fresh.Fresh = true
+	return fresh
 }
 
 // actWorkers serves POST /v1/workers/actions.

@@ -60,6 +60,28 @@ func Check(doc Doc, info *ObjectInfo) []backend.Problem {
 	return c.collect()
 }
 
+// maxStale bounds the classes that are worth a second look.
+const maxStale = 32
+
+// Stale are the classes of problems that say a value is in none of a server's
+// lists of files, each once: the file may have come after the lists were read. It
+// is nil when there are none, or too many to ask for.
+func Stale(problems []backend.Problem) []string {
+	var classes []string
+	for _, p := range problems {
+		switch p.Kind {
+		case KindMissingFile, KindMissingModel, KindNotInList:
+			if !slices.Contains(classes, p.Class) {
+				classes = append(classes, p.Class)
+			}
+		}
+	}
+	if len(classes) > maxStale {
+		return nil
+	}
+	return classes
+}
+
 // fault is a finding before it is known how much it matters.
 type fault struct {
 	kind       string

@@ -386,7 +386,7 @@ func (c *checker) file(i int, n Node, value json.RawMessage, spec InputSpec) {
 	f := fault{
 		kind: KindMissingFile, severity: SeverityWarning, input: spec.Name, value: name, candidates: c.suggest(name, names, 5),
 		message: `"` + clip(name, 100) + `" is not in the worker's input folder`,
-		fix:     "upload it: easel run … --set " + clip(n.ID, 40) + "." + clip(spec.Name, 40) + "=@FILE",
+		fix:     "upload it: easel run … --set " + clip(n.ID, 40) + "." + clip(spec.Name, 40) + "=./FILE",
 	}
 	if c.info.Fresh {
 		f.severity = SeverityError

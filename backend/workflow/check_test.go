@@ -318,3 +318,34 @@ func TestNumbersAreReadAsPythonDoes(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckLooksAgainAtListsOfFiles: a file that came after the lists were read
+// is found by reading its class again; one that is not there is an error then.
+func TestCheckLooksAgainAtListsOfFiles(t *testing.T) {
+	const class = `{"input":{"required":{"image":[["%s"],{"image_upload":true}]}},"output":["IMAGE","MASK"],"output_node":true,"name":"LoadImage"}`
+	old, err := ParseObjectInfo(strings.NewReader(`{"LoadImage":` + strings.ReplaceAll(class, "%s", "old.png") + `}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := read(t, `{"1":{"class_type":"LoadImage","inputs":{"image":"new.png"}}}`)
+	found := Check(doc, old)
+	if got := Stale(found); len(got) != 1 || got[0] != "LoadImage" {
+		t.Fatalf("classes to read again: %q, want LoadImage; problems: %v", got, found)
+	}
+	for name, want := range map[string]int{"new.png": 0, "other.png": 1} {
+		fresh := old.With(map[string]json.RawMessage{"LoadImage": json.RawMessage(strings.ReplaceAll(class, "%s", name))})
+		fresh.Fresh = true
+		errs := 0
+		for _, p := range Check(doc, fresh) {
+			if p.Severity == SeverityError {
+				errs++
+			}
+		}
+		if errs != want {
+			t.Errorf("with %s in the folder: %d errors, want %d", name, errs, want)
+		}
+	}
+	if len(Stale(Check(doc, old))) != 1 {
+		t.Error("the old lists were changed")
+	}
+}

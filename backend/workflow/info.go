@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"unicode/utf8"
 
@@ -91,6 +93,19 @@ type InputSpec struct {
 
 // Combo reports whether the input takes one of a list.
 func (s InputSpec) Combo() bool { return s.Type.List != nil || s.Type.Name == "COMBO" }
+
+// With is a copy of info with some classes as the server describes them now. Info stays as
+// it is; the copy is not Fresh.
+func (info *ObjectInfo) With(newer map[string]json.RawMessage) *ObjectInfo {
+	out := &ObjectInfo{raw: maps.Clone(info.raw), names: slices.Clone(info.names), classes: map[string]*Class{}}
+	for name, raw := range newer {
+		if _, known := out.raw[name]; !known {
+			out.names = append(out.names, name)
+		}
+		out.raw[name] = comfy.Sanitize(raw)
+	}
+	return out
+}
 
 // ParseObjectInfo reads an /object_info, gzipped or not. Each class is taken
 // apart when it is first asked for.
