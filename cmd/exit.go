@@ -166,8 +166,10 @@ func (a *app) report(err error) {
 	if f.Message != "" {
 		fmt.Fprintln(a.err, "easel: "+oneLine(f.Message))
 	}
-	for _, p := range f.Problems {
-		fmt.Fprintln(a.err, "  "+problemLine(p))
+	if len(f.Problems) > 1 || f.Hint == "" { // a single one is the message itself
+		for _, p := range f.Problems {
+			fmt.Fprintln(a.err, "  "+problemLine(p))
+		}
 	}
 	for _, hint := range strings.Split(f.Hint, "\n") {
 		if hint = oneLine(hint); hint != "" {
@@ -190,14 +192,15 @@ func problemLine(p backend.Problem) string {
 	case p.Title != "":
 		where = append(where, fmt.Sprintf("%q", p.Title))
 	}
-	line := p.Severity
-	if len(where) > 0 {
-		line += ": " + strings.Join(where, " ")
+	line := p.Severity + ": "
+	if len(where) > 0 && !saysNode(p.Message, p.Node) {
+		line += strings.Join(where, " ")
+		if p.Input != "" {
+			line += ", input " + p.Input
+		}
+		line += ": "
 	}
-	if p.Input != "" {
-		line += ", input " + p.Input
-	}
-	line += ": " + p.Message
+	line += p.Message
 	if p.Fix != "" {
 		line += " · " + p.Fix
 	} else if len(p.Candidates) > 0 {

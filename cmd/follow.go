@@ -264,6 +264,9 @@ func (f *follower) changed(ctx context.Context, j backend.Job) error {
 	if !ours || f.seen[j.ID] < 0 || old.State.Final() && !j.State.Final() {
 		return nil
 	}
+	if outdated(old, j) {
+		return nil
+	}
 	if j.State == backend.JobRunning && j.Progress == nil {
 		j.Progress = old.Progress
 	}
@@ -280,6 +283,14 @@ func (f *follower) changed(ctx context.Context, j backend.Job) error {
 		return f.onFinal(ctx, j)
 	}
 	return nil
+}
+
+// outdated reports whether j is how a job was before old: an event that was under
+// way while the job was read. A prompt that runs is never only sent again.
+func outdated(old, j backend.Job) bool {
+	n := len(j.Attempts)
+	return old.State == backend.JobRunning && j.State == backend.JobQueued && n > 0 && n == len(old.Attempts) &&
+		j.Attempts[n-1].PromptID == old.Attempts[n-1].PromptID && j.Attempts[n-1].Outcome == backend.OutcomeSent
 }
 
 // allFinal reports whether every job has ended and was told.

@@ -181,7 +181,7 @@ func TestFollowEndsWhen(t *testing.T) {
 			fl := newFollower(f.start(), &plainLines{w: &text, now: time.Now, last: map[string]plainState{}}, []backend.Job{queued})
 			err := fl.wait(t.Context(), tc.limit)
 			a := &app{out: &text, err: &errs}
-			if got := exitCode(a.gaveUp(err, fl.open())); got != tc.code {
+			if got := exitCode(a.gaveUp(err, fl.open(), tc.limit)); got != tc.code {
 				t.Errorf("exit code %d for %v, want %d", got, err, tc.code)
 			}
 		})
@@ -205,7 +205,7 @@ func TestFirstInterruptLeavesTheJob(t *testing.T) {
 		t.Fatalf("err %v", err)
 	}
 	a := &app{out: &text, err: &errs}
-	err = a.gaveUp(err, fl.open())
+	err = a.gaveUp(err, fl.open(), 0)
 	a.report(err)
 	if exitCode(err) != codeInterrupted || !strings.Contains(errs.String(), "the job goes on") || !strings.Contains(errs.String(), "easel jobs cancel aaaaaaaa") {
 		t.Errorf("code %d, stderr %q", exitCode(err), errs.String())
@@ -257,5 +257,29 @@ func TestBarLine(t *testing.T) {
 		"|✓ hello · succeeded · in 8.0s · no output\n"
 	if got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}
+
+// TestJobsDoNotGoBack: the job was read while the event of its sending was still
+// under way.
+func TestJobsDoNotGoBack(t *testing.T) {
+	attempt := func(j backend.Job, id string, o backend.Outcome) backend.Job {
+		j.Attempts = append(j.Attempts[:len(j.Attempts):len(j.Attempts)], backend.Attempt{PromptID: id, Outcome: o})
+		return j
+	}
+	running := attempt(jobIn(backend.JobRunning), "p1", backend.OutcomeRunning)
+	for name, tc := range map[string]struct {
+		job  backend.Job
+		want bool
+	}{
+		"sent before it ran": {attempt(jobIn(backend.JobQueued), "p1", backend.OutcomeSent), true},
+		"lost":               {attempt(jobIn(backend.JobQueued), "p1", backend.OutcomeLost), false},
+		"lost, sent again":   {attempt(attempt(jobIn(backend.JobQueued), "p1", backend.OutcomeLost), "p2", backend.OutcomeSent), false},
+		"taken back":         {jobIn(backend.JobQueued), false},
+		"done":               {attempt(jobIn(backend.JobSucceeded), "p1", backend.OutcomeSucceeded), false},
+	} {
+		if got := outdated(running, tc.job); got != tc.want {
+			t.Errorf("%s: outdated %v, want %v", name, got, tc.want)
+		}
 	}
 }

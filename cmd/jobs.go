@@ -201,7 +201,7 @@ func (a *app) act(ctx context.Context, verb backend.Verb, f backend.JobFilter) e
 		fmt.Fprintln(a.out, line)
 	}
 	if len(jobs) == 0 {
-		a.sayf("easel: no job there that %s could do anything to", verb)
+		a.sayf("easel: no job of the selection is in a state to %s", verb)
 	}
 	return nil
 }
@@ -328,7 +328,7 @@ func (a *app) watchJobs(c *cobra.Command, f backend.JobFilter) error {
 		fl.onEvent = func(e backend.Event) { _ = printJSON(a.out, e) }
 	}
 	if err := fl.wait(c.Context(), 0); err != nil {
-		return a.gaveUp(err, nil)
+		return a.gaveUp(err, nil, 0)
 	}
 	return a.verdictOf(fl.final(), true)
 }

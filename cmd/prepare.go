@@ -209,6 +209,9 @@ func (p *prepared) set(in, value string) error {
 			break
 		}
 		info, err := os.Stat(value)
+		if errors.Is(err, fs.ErrNotExist) {
+			return &exit{code: codeNotFound, kind: backend.FailNotFound, message: fmt.Sprintf("--set %s: there is no file %s", clean(in), oneLine(value)), cause: err}
+		}
 		if err != nil {
 			return fmt.Errorf("--set %s: %w", clean(in), err)
 		}

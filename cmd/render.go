@@ -63,6 +63,9 @@ func jobWhat(j backend.Job) string {
 	case j.Position != nil:
 		return fmt.Sprintf("#%d", *j.Position)
 	}
+	if j.WaitReason == string(j.State) {
+		return "" // held: nothing to add
+	}
 	return oneLine(j.WaitReason)
 }
 
@@ -112,7 +115,7 @@ func dimensions(o backend.Output) string {
 // errorLine is why a job failed, where it did.
 func errorLine(e backend.Error) string {
 	s := oneLine(e.Message)
-	if e.Node != "" {
+	if e.Node != "" && !saysNode(s, e.Node) {
 		where := "node " + oneLine(e.Node)
 		if e.Class != "" {
 			where += " " + oneLine(e.Class)
@@ -126,6 +129,13 @@ func errorLine(e backend.Error) string {
 		s += " (quarantined)"
 	}
 	return s
+}
+
+// saysNode reports whether a message begins with the node that it is about, as
+// those of a check do.
+func saysNode(message, node string) bool {
+	rest, ok := strings.CutPrefix(oneLine(message), "node "+oneLine(node))
+	return ok && (rest == "" || strings.ContainsAny(rest[:1], " :,("))
 }
 
 // progressWords is the node at work, its step and the fraction of the whole job.
@@ -236,7 +246,7 @@ func writeVerdict(w io.Writer, v backend.Verdict, indent string, evidence int) {
 // verdictLine is a verdict in one line.
 func verdictLine(v backend.Verdict) string {
 	s := v.Kind
-	if v.Certainty != "" && v.Certainty != backend.Certain {
+	if v.Certainty != "" && v.Certainty != backend.Certain && v.Certainty != v.Kind {
 		s += " (" + v.Certainty + ")"
 	}
 	if v.Summary != "" {
@@ -370,8 +380,8 @@ func workerLine(w backend.Worker, now time.Time) string {
 	if !w.Since.IsZero() {
 		s += " " + span(now.Sub(w.Since.Time))
 	}
-	if w.Reason != "" && w.Reason != string(w.State) {
-		s += " (" + oneLine(w.Reason) + ")"
+	if reason := strings.TrimPrefix(w.Reason, string(w.State)+", "); reason != "" && reason != string(w.State) {
+		s += " (" + oneLine(reason) + ")"
 	}
 	switch {
 	case w.Builtin:

@@ -109,3 +109,16 @@ func TestStatusInWords(t *testing.T) {
 	}, noon)
 	golden.RequireEqual(t, b.Bytes())
 }
+
+// TestWhereIsSaidOnce: messages of a check name their node themselves.
+func TestWhereIsSaidOnce(t *testing.T) {
+	for _, tc := range []struct{ message, want string }{
+		{"Invalid image file: x.png", "node 1 LoadImage, input image: Invalid image file: x.png"},
+		{"node 1 (LoadImage) image: Invalid image file: x.png", "node 1 (LoadImage) image: Invalid image file: x.png"},
+		{"node 12 (LoadImage): gone", "node 1 LoadImage, input image: node 12 (LoadImage): gone"},
+	} {
+		if got := errorLine(backend.Error{Node: "1", Class: "LoadImage", Input: "image", Message: tc.message}); got != tc.want {
+			t.Errorf("%s\nwant %s", got, tc.want)
+		}
+	}
+}

@@ -194,7 +194,7 @@ func (a *app) follow(ctx context.Context, jobs []backend.Job, save *saver, f run
 		return err
 	}
 	if err := fl.wait(ctx, f.timeout); err != nil {
-		return a.gaveUp(err, fl.open())
+		return a.gaveUp(err, fl.open(), f.timeout)
 	}
 	final := fl.final()
 	for _, j := range final {
@@ -299,11 +299,12 @@ func jobExit(j backend.Job, code int) *exit {
 const secondCtrlC = 1500 * time.Millisecond
 
 // gaveUp ends a command that stopped following jobs before they ended.
-func (a *app) gaveUp(err error, open []backend.Job) error {
+// limit is what --timeout said.
+func (a *app) gaveUp(err error, open []backend.Job, limit time.Duration) error {
 	switch {
 	case errors.Is(err, errWaited):
-		e := &exit{code: codeTimeout, kind: "timeout", message: "waited long enough; the job goes on", cause: err}
-		e.hints = goesOn(open)
+		e := &exit{code: codeTimeout, kind: "timeout", message: fmt.Sprintf("not done within the %s of --timeout", span(limit)), cause: err}
+		e.hints = append(goesOn(open), fmt.Sprintf("a job that has run for %s in the worker is ended there", span(limit)))
 		return e
 	case errors.Is(err, errInterrupted):
 		return a.interrupted(open)

@@ -1,6 +1,7 @@
 package cmd_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -30,7 +31,7 @@ func TestScripts(t *testing.T) {
 			}
 			for k, v := range map[string]string{
 				"PATH": filepath.Dir(bin) + string(os.PathListSeparator) + os.Getenv("PATH"), "HOME": home, "EASEL_HOME": home,
-				"LANG": "C.UTF-8", "USER": "tester", "NO_COLOR": "1", "GORACE": "halt_on_error=1",
+				"LANG": "C.UTF-8", "ESC": "\x1b", "USER": "tester", "NO_COLOR": "1", "GORACE": "halt_on_error=1",
 			} {
 				e.Setenv(k, v)
 			}
@@ -43,7 +44,7 @@ func TestScripts(t *testing.T) {
 			})
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": scriptCode},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": scriptCode, "bigfile": scriptBigFile},
 	})
 }
 
@@ -65,4 +66,17 @@ func scriptCode(ts *testscript.TestScript, neg bool, args []string) {
 	if got != args[0] {
 		ts.Fatalf("exit code %s, want %s", got, args[0])
 	}
+}
+
+// scriptBigFile is `bigfile FILE BYTES`: a graph of that size, most of it the text
+// of one input.
+func scriptBigFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: bigfile file bytes")
+	}
+	size, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	text := bytes.Repeat([]byte("x"), size)
+	graph := append([]byte(`{"1":{"class_type":"EaselSketch","inputs":{"text":"`), text...)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), append(graph, `"}}}`...), 0o600))
 }
