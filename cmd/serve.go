@@ -13,15 +13,22 @@ import (
 
 // serveCmd is `easel serve`: the keeper, in the foreground or detached.
 func (a *app) serveCmd() *cobra.Command {
-	var detach, child bool
+	var detach, child, reload bool
 	c := &cobra.Command{
 		Use: "serve", Short: "Start the engine, and keep it running",
 		Long: "Start keeper and engine. In the foreground it runs until it is stopped (for systemd and\n" +
-			"containers); with --detach it returns when the engine serves.",
+			"containers); with --detach it returns when the engine serves. With --reload a running Easel\n" +
+			"becomes this binary, in place: worker and running jobs are not touched.",
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if a.host != "" {
 				return usageError(c, "serve works on this box only, not with --host")
+			}
+			if reload && detach {
+				return usageError(c, "--reload changes what runs, --detach starts it: take one of them")
+			}
+			if reload {
+				return a.serveReload(c)
 			}
 			if detach {
 				return a.serveDetached(c)
@@ -32,6 +39,7 @@ func (a *app) serveCmd() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&detach, "detach", false, "in the background, in a session of its own")
+	c.Flags().BoolVar(&reload, "reload", false, "make a running Easel this binary, running jobs untouched")
 	c.Flags().BoolVar(&child, "detached-child", false, "")
 	_ = c.Flags().MarkHidden("detached-child")
 	return c

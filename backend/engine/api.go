@@ -38,6 +38,7 @@ func (e *Engine) handler() http.Handler {
 		"POST /v1/workers/actions": e.actWorkers,
 		"GET /v1/deaths":           e.listDeaths,
 		"POST /v1/uploads":         e.upload,
+		"POST /v1/reload":          e.reload,
 		"GET /debug/state":         e.debugState,
 	}
 	for pattern, fn := range routes {
