@@ -80,7 +80,9 @@ func (s *session) salvage(ctx context.Context) {
 func (s *session) endBy(ctx context.Context, p *prompt, h comfy.HistoryEntry) {
 	outs, fault := s.outputs(ctx, h)
 	end := jobs.End{Outputs: outs, InferenceS: span(p, h), At: time.Now(), Shape: p.shape}
-	p.peaks(&end)
+	s.sample()
+	p.peakRAM = max(p.peakRAM, s.life.use.rss())
+	end.PeakRAM, end.PeakVRAM = p.peakRAM, p.peakVRAM
 	switch {
 	case h.Success && fault == nil:
 		end.Outcome, end.State = backend.OutcomeSucceeded, backend.JobSucceeded

@@ -30,10 +30,7 @@ func (s *session) lookAtOthers(ctx context.Context) {
 // lookInside reads /queue for prompts of others.
 func (s *session) lookInside(ctx context.Context) {
 	s.lookedInside = time.Now()
-	lctx, cancel := context.WithTimeout(ctx, lookWithin)
-	defer cancel()
-	q, err := s.c.Queue(lctx)
-	s.answered(err)
+	q, err := s.askQueue(ctx)
 	if err != nil {
 		return
 	}

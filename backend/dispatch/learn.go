@@ -260,9 +260,6 @@ func (p *prompt) weigh() {
 	}
 }
 
-// peaks are what End is told of memory.
-func (p *prompt) peaks(e *jobs.End) { e.PeakRAM, e.PeakVRAM = p.peakRAM, p.peakVRAM }
-
 // Foreign are the prompts that somebody else posted into the workers, running ones
 // first, worker by worker.
 func (d *Dispatcher) Foreign() []backend.ForeignPrompt {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -41,12 +43,87 @@ type realWorker struct {
 	client *comfy.Client
 	launch string
 	busy   string
+	flags  []string
+	log    Activity
+	d      *Dispatcher
+	ends   []string // why it was ended, oldest first
+	wg     sync.WaitGroup
 }
 
 func (w *realWorker) State() backend.Worker {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return backend.Worker{ID: "w", State: backend.WorkerReady, Launch: w.launch}
+	st := backend.Worker{ID: "w", State: backend.WorkerReady, Launch: w.launch}
+	if w.cmd != nil {
+		pid := w.cmd.Process.Pid
+		st.PID = &pid
+	}
+	return st
+}
+
+// Activity is what the log showed.
+func (w *realWorker) Activity() Activity {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log
+}
+
+// Write takes in the log.
+func (w *realWorker) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log.Line = time.Now()
+	if strings.Contains(string(b), "Exception in thread") {
+		w.log.ThreadDied = time.Now()
+	}
+	w.log.Bar = string(b)
+	return len(b), nil
+}
+
+// Stall ends the launch as the engine does: its end is reported as asked for.
+func (w *realWorker) Stall(ctx context.Context, v backend.Verdict) error {
+	return w.Restart(ctx, "stall: "+v.Summary)
+}
+
+// Restart stops the process and starts another.
+func (w *realWorker) Restart(_ context.Context, by string) error {
+	w.mu.Lock()
+	cmd, launch, d := w.cmd, w.launch, w.d
+	w.client = nil
+	w.ends = append(w.ends, by)
+	w.mu.Unlock()
+	w.wg.Go(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		kill := time.AfterFunc(time.Second, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait()
+		kill.Stop()
+		d.Ended("w", backend.Verdict{Kind: backend.KindAsked, Certainty: backend.Certain, Summary: by, Launch: launch, At: backend.Now()})
+		w.start()
+		d.Changed("w")
+	})
+	return nil
+}
+
+// Flags are those of the running process.
+func (w *realWorker) Flags() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.flags
+}
+
+// Relaunch restarts the process with more flags.
+func (w *realWorker) Relaunch(flags []string) error {
+	w.mu.Lock()
+	w.flags = flags
+	w.mu.Unlock()
+	return w.Restart(context.Background(), "flags: "+strings.Join(flags, " "))
+}
+
+// ended is why the worker was ended so far.
+func (w *realWorker) ended() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.ends)
 }
 
 func (w *realWorker) Client() (*comfy.Client, string, bool) {
@@ -80,15 +157,16 @@ func (w *realWorker) start() {
 	args := append([]string{
 		"--port", fmt.Sprint(port), "--output-directory", filepath.Join(w.dir, "output"),
 		"--input-directory", filepath.Join(w.dir, "input"), "--temp-directory", filepath.Join(w.dir, "temp"),
-	}, w.args...)
+	}, slices.Concat(w.args, w.Flags())...)
 	cmd := exec.Command(os.Args[0], args...)
+	cmd.Stdout, cmd.Stderr = w, w
 	cmd.Env = append(os.Environ(), "DISPATCH_TEST_WORKER=1")
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
 	c := comfy.New(fmt.Sprintf("http://127.0.0.1:%d", port), comfy.WithReconnect(200*time.Millisecond, 50*time.Millisecond, time.Second))
-	for range 200 {
-		if _, err = c.SystemStats(w.t.Context()); err == nil {
+	for range 400 {
+		if _, err = c.SystemStats(context.Background()); err == nil {
 			break
 		}
 		time.Sleep(25 * time.Millisecond)
@@ -123,9 +201,16 @@ type bench struct {
 	d      *Dispatcher
 	cancel func()
 	done   chan struct{}
+	tune   func(*Options)
+	box    *machine // instead of this one
 }
 
 func newBench(t *testing.T, args ...string) *bench {
+	t.Helper()
+	return tunedBench(t, nil, nil, args...)
+}
+
+func tunedBench(t *testing.T, tune func(*Options), box *machine, args ...string) *bench {
 	t.Helper()
 	dir := t.TempDir()
 	for _, sub := range []string{"output", "input", "temp"} {
@@ -137,11 +222,12 @@ func newBench(t *testing.T, args ...string) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, store: store, w: &realWorker{t: t, dir: dir, args: args}}
+	b := &bench{t: t, store: store, w: &realWorker{t: t, dir: dir, args: args}, tune: tune, box: box}
 	b.w.start()
 	b.run()
 	t.Cleanup(func() {
 		b.stop()
+		b.w.wg.Wait()
 		b.w.kill(nil, backend.Verdict{})
 		if err := store.Close(); err != nil {
 			t.Error(err)
@@ -154,6 +240,17 @@ func newBench(t *testing.T, args ...string) *bench {
 // without touching the worker.
 func (b *bench) run() {
 	b.d = New(b.store, Hooks{}, slog.New(slog.DiscardHandler))
+	if b.box != nil {
+		b.d.box = *b.box
+	}
+	if b.tune != nil {
+		o := DefaultOptions()
+		b.tune(&o)
+		b.d.SetOptions(o)
+	}
+	b.w.mu.Lock()
+	b.w.d = b.d
+	b.w.mu.Unlock()
 	b.d.AddWorker("w", b.w)
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel, b.done = cancel, make(chan struct{})

@@ -50,6 +50,9 @@ func DefaultOptions() Options {
 
 // SetOptions changes what is in force, from the next look on.
 func (d *Dispatcher) SetOptions(o Options) {
+	if o.LoopLimit <= 0 {
+		o.LoopLimit = DefaultOptions().LoopLimit
+	}
 	o.Ladder, o.Flags = slices.Clone(o.Ladder), slices.Clone(o.Flags)
 	d.options.Store(&o)
 	d.Wake()

@@ -99,10 +99,7 @@ func (s *session) reconcile(ctx context.Context) {
 		return
 	}
 	s.looked = time.Now()
-	lctx, cancel := context.WithTimeout(ctx, lookWithin)
-	q, err := s.c.Queue(lctx)
-	cancel()
-	s.answered(err)
+	q, err := s.askQueue(ctx)
 	if err != nil {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"easel/backend"
+	"easel/backend/comfy"
 )
 
 // Times of watching.
@@ -57,14 +58,19 @@ func (s *session) sample() {
 	}
 }
 
-// answered notes whether ComfyUI answered a request.
-func (s *session) answered(err error) {
+// askQueue reads /queue, and notes whether ComfyUI answers at all.
+func (s *session) askQueue(ctx context.Context) (comfy.Queue, error) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, min(lookWithin, s.d.opts().LoopLimit))
+	defer cancel()
+	q, err := s.c.Queue(ctx)
 	switch {
 	case err == nil:
 		s.life.silent = time.Time{}
 	case s.life.silent.IsZero():
-		s.life.silent = time.Now()
+		s.life.silent = began
 	}
+	return q, err
 }
 
 // unheard notes that something happened which the socket should have told: it is
