@@ -52,7 +52,11 @@ func TestFaultPoints(t *testing.T) {
 			b := newBox(t, "EASEL_FAULT="+p.name+"="+p.action)
 			var ids []string
 			for i := range 3 {
-				ids = append(ids, b.submitPatiently(b.sketch(fmt.Sprintf("p%d", i), i, 0.7)))
+				seconds := 0.5
+				if p.kick != nil && i == 0 {
+					seconds = 4 // it must still run when the kick comes
+				}
+				ids = append(ids, b.submitPatiently(b.sketch(fmt.Sprintf("p%d", i), i, seconds)))
 			}
 			if p.kick != nil {
 				b.waitState(ids[0], backend.JobRunning)

@@ -344,7 +344,12 @@ func (s *session) take(ctx context.Context) (*prompt, bool) {
 func (s *session) post(ctx context.Context, p *prompt) bool {
 	graph, workflow, err := s.d.store.Graph(ctx, p.job.ID)
 	if err != nil {
-		s.fail(ctx, p, &backend.Error{Kind: backend.KindInvalid, Message: "the job's workflow cannot be read from the records: " + err.Error()})
+		// Nothing was posted. When we are being ended, the next engine finds the
+		// attempt open and takes it back.
+		if ctx.Err() == nil {
+			s.d.log.Error("read the workflow of a job", "job", p.job.ID, "err", err)
+			s.takeBack(ctx, p, "its workflow could not be read: "+err.Error())
+		}
 		return false
 	}
 	s.inside = append(s.inside, p)
