@@ -27,7 +27,21 @@ func (e *Engine) submit(w http.ResponseWriter, r *http.Request) {
 	if sub.Source == "" {
 		sub.Source = backend.SourceCLI
 	}
-	if err := e.check(r.Context(), &sub); err != nil {
+	doc, err := readGraph(&sub)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	// A request seen before is answered as it was, whatever a check says by now.
+	if job, found, err := e.store.Replay(r.Context(), sub); err != nil || found {
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		writeJSON(w, http.StatusOK, e.dress(job))
+		return
+	}
+	if err := e.check(r.Context(), doc, &sub); err != nil {
 		fail(w, err)
 		return
 	}
@@ -43,14 +57,11 @@ func (e *Engine) submit(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, status, e.dress(job))
 }
 
-// check reads the graph and looks at it with the eyes of the running ComfyUI.
-// While none runs only what needs no eyes is looked at, and ComfyUI's own answer
-// decides when the job is sent. Warnings never stop a job. A submission that asks
-// for no check is still refused when a Load node leads out of the input folder.
-func (e *Engine) check(ctx context.Context, sub *backend.Submission) error {
+// readGraph reads the graph of a submission, and what a picture carried beside it.
+func readGraph(sub *backend.Submission) (workflow.Doc, error) {
 	doc, err := workflow.Read(sub.Graph)
 	if err != nil {
-		return err
+		return doc, err
 	}
 	sub.Graph = doc.GraphJSON
 	if len(sub.Workflow) == 0 && len(doc.Workflow) > 0 {
@@ -59,6 +70,14 @@ func (e *Engine) check(ctx context.Context, sub *backend.Submission) error {
 	if string(sub.Workflow) == "null" {
 		sub.Workflow = nil
 	}
+	return doc, nil
+}
+
+// check looks at a graph with the eyes of the running ComfyUI. While none runs
+// only what needs no eyes is looked at, and ComfyUI's own answer decides when the
+// job is sent. Warnings never stop a job. A submission that asks for no check is
+// still refused when a Load node leads out of the input folder.
+func (e *Engine) check(ctx context.Context, doc workflow.Doc, sub *backend.Submission) error {
 	var bad []backend.Problem
 	for _, p := range e.problems(ctx, doc) {
 		switch {

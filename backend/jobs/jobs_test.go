@@ -215,3 +215,24 @@ func noise(n int) string {
 	}
 	return string(b)
 }
+
+func TestReplayFindsWhatAKeyMade(t *testing.T) {
+	s := open(t, Options{})
+	in := sub("me")
+	in.Key = "monday"
+	if _, found, err := s.Replay(t.Context(), in); found || err != nil {
+		t.Fatalf("a new key: %v %v", found, err)
+	}
+	job, _, err := s.Submit(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, found, err := s.Replay(t.Context(), in)
+	if err != nil || !found || again.ID != job.ID {
+		t.Errorf("replay: %v %v %v", again.ID, found, err)
+	}
+	in.Name = "another body"
+	if _, found, err := s.Replay(t.Context(), in); found || backend.FailureOf(err).Kind != backend.FailConflict {
+		t.Errorf("another body: %v %v", found, err)
+	}
+}

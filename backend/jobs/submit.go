@@ -332,3 +332,28 @@ func (s *Store) NoCheck(ctx context.Context, id string) (bool, error) {
 	})
 	return no.Bool, err
 }
+
+// Replay finds the job that an earlier submission with the same key and body made,
+// so that a repeated request is answered alike even if it would be refused by now.
+// found is false when the key is new or there is none; failures are those of
+// Submit.
+func (s *Store) Replay(ctx context.Context, sub backend.Submission) (job backend.Job, found bool, err error) {
+	if sub.Key == "" {
+		return job, false, nil
+	}
+	n, err := s.prepareJob(sub)
+	if err != nil {
+		return job, false, err
+	}
+	err = s.do(ctx, "look for the key", s.opts.patience, func(t *tx) error {
+		first, err := t.seenKey(n)
+		if err != nil || first == nil {
+			found = false
+			return err
+		}
+		found = true
+		job, err = t.shown(first)
+		return err
+	})
+	return job, found && err == nil, err
+}
