@@ -42,7 +42,7 @@ func Detach(ctx context.Context, cfg Config) (int, error) {
 	argv := append(scopeFor(ctx), append([]string{selfPath()}, cfg.Args...)...)
 	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // it outlives every context of ours
 	cmd.Dir = cfg.StateDir
-	cmd.Env = append(append(os.Environ(), cfg.Env...), envReady+"="+strconv.Itoa(3))
+	cmd.Env = append(append(withoutManager(os.Environ()), cfg.Env...), envReady+"="+strconv.Itoa(3))
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, out, []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()

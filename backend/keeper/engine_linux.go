@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -211,6 +212,7 @@ func (k *keeper) serving() {
 	k.down.shut()
 	k.saveState()
 	k.tellReady(nil)
+	k.announce("READY=1", "STATUS=serving, engine pid "+strconv.Itoa(k.engine.pid))
 	k.log.Info("engine serves", "engine", k.engine.pid, "after", time.Since(k.engine.started).Round(time.Millisecond))
 }
 
@@ -236,6 +238,7 @@ func (k *keeper) engineEnded(status unix.WaitStatus) {
 		return
 	case e.stop:
 		k.log.Info("engine ended as it said", "engine", e.pid)
+		k.announce("STOPPING=1")
 		k.saveState()
 		k.stopWorkers()
 		return
@@ -262,6 +265,7 @@ func (k *keeper) crashed(end EngineEnd, reason string, lines []string) {
 		return
 	}
 	k.breaker = next.Breaker
+	k.announce("STATUS=the engine " + reason + "; it is started again")
 	k.nextStart = end.At.Add(next.After)
 	if next.After > 0 {
 		k.saveState()

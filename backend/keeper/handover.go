@@ -33,6 +33,7 @@ type handedListener struct {
 	Network string `json:"network"`
 	Address string `json:"address"`
 	FD      int    `json:"fd"`
+	Given   bool   `json:"given,omitempty"` // by a service manager
 }
 
 // handedEngine is an engine that runs across an exec in place.

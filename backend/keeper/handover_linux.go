@@ -66,6 +66,9 @@ func Takeover(ctx context.Context, c *Conn, o TakeoverOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, takeoverWithin)
 	defer cancel()
 	defaultTo(&o.Args, []string{"keeper-takeover"})
+	if err := managerReplaces(o.StateDir, c.Hello().KeeperPID); err != nil {
+		return err
+	}
 	var err error
 	for range 3 { // the new one may be killed as well
 		if err = takeover(ctx, c, o); !errors.Is(err, errNoAnswer) || ctx.Err() != nil {

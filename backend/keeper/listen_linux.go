@@ -15,7 +15,7 @@ func (k *keeper) openNamed(m *message) ([]*os.File, error) {
 		return nil, fmt.Errorf("listen: %q is no name for a listener", m.Name)
 	}
 	if n := k.named[m.Name]; n != nil {
-		if n.network == m.Network && n.address == m.Address {
+		if n.given || n.network == m.Network && n.address == m.Address {
 			return []*os.File{n.file}, nil
 		}
 		k.closeNamed(m.Name)
@@ -80,7 +80,7 @@ func (k *keeper) takeListeners(a *Handover) {
 			continue
 		}
 		if f := os.NewFile(uintptr(h.FD), h.Name); f != nil {
-			k.named[h.Name] = &named{network: h.Network, address: h.Address, file: f}
+			k.named[h.Name] = &named{network: h.Network, address: h.Address, file: f, given: h.Given}
 		}
 	}
 }

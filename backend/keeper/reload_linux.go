@@ -92,7 +92,9 @@ func (k *keeper) execReload() {
 	e := k.engine
 	unread := k.hush(e)
 	if k.engine == e && k.phase == running {
+		k.announce("RELOADING=1", "MONOTONIC_USEC="+monotonic(), "STATUS=becoming "+k.preflight.exe.Name())
 		err := k.execInPlace(unread)
+		k.announce("READY=1", "STATUS=serving; a reload failed")
 		k.log.Error("reload failed: going on with the old binary", "err", err)
 	}
 	k.dropPreflight()
@@ -113,7 +115,7 @@ func (k *keeper) execInPlace(unread []byte) error {
 		},
 	}
 	for name, n := range k.named {
-		h.Listeners = append(h.Listeners, handedListener{Name: name, Network: n.network, Address: n.address, FD: int(rawFD(n.file))})
+		h.Listeners = append(h.Listeners, handedListener{Name: name, Network: n.network, Address: n.address, FD: int(rawFD(n.file)), Given: n.given})
 	}
 	mem, err := memoryFile(h)
 	if err != nil {

@@ -71,6 +71,7 @@ type keeper struct {
 
 	inbox    chan event
 	ready    *os.File // where Detach waits, nil when none does
+	notify   *notifier
 	lastTick time.Time
 }
 
@@ -86,6 +87,7 @@ type event struct {
 type named struct {
 	network, address string
 	file             *os.File
+	given            bool // by a service manager, which chose its address
 }
 
 // Run is the keeper's process. It returns when engine and workers have ended (or
@@ -103,7 +105,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	k := &keeper{
 		cfg: cfg.withDefaults(), named: map[string]*named{}, launches: map[string]*launch{},
-		inbox: make(chan event, 64), boot: process.BootID(), ready: readyPipe(),
+		inbox: make(chan event, 64), boot: process.BootID(), ready: readyPipe(), notify: newNotifier(),
 	}
 	k.log = k.cfg.Logger.With("keeper", os.Getpid())
 	err := k.open()
@@ -140,12 +142,15 @@ func (k *keeper) open() error {
 		return fmt.Errorf("read our own start time (is /proc mounted?): %w", err)
 	}
 	k.inherit()
+	if err := k.activate(); err != nil {
+		return err
+	}
 	if k.ln == nil {
 		if k.ln, err = Listen(k.cfg.StateDir); err != nil {
 			return err
 		}
 	}
-	if st, err := os.Stat(SocketPath(k.cfg.StateDir)); err == nil {
+	if st, err := os.Stat(SocketPath(k.cfg.StateDir)); err == nil && !k.isGiven() {
 		k.lnIno = inode(st)
 	}
 	k.down = newDown(k.log)
@@ -358,6 +363,7 @@ func (k *keeper) downFailure() *backend.Failure {
 
 // onTick looks for an engine that is stuck.
 func (k *keeper) onTick(now time.Time) {
+	k.notify.alive(now)
 	gap := now.Sub(k.lastTick)
 	k.lastTick = now
 	e := k.engine

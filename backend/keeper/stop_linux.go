@@ -33,6 +33,7 @@ func (k *keeper) askStop(why string) {
 		return
 	}
 	k.log.Info("stopping", "why", why)
+	k.announce("STOPPING=1", "STATUS=stopping: "+why)
 	k.nextStart = time.Time{}
 	if k.engine == nil {
 		k.stopWorkers()
