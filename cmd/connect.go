@@ -111,18 +111,18 @@ func configured(cfg config.Config) bool {
 }
 
 // notChosen refuses to start before a person said which ComfyUI to use.
-func notChosen(found []backend.FoundComfy) error {
+func notChosen(found []backend.FoundComfy) *exit {
 	e := &exit{code: codeUnavailable, kind: backend.FailWorker, message: "no worker is configured, and there is " + foundName(found[0])}
 	if n := len(found) - 1; n > 0 {
 		e.message += fmt.Sprintf(" and %d more", n)
 	}
 	for _, f := range found {
-		hint := "`" + foundUse(f) + "` uses " + foundName(f)
+		what := "Easel starts it, watches it and restarts it"
 		if f.URL != "" {
-			hint += ": driven and watched, never started or stopped"
+			what = "it is driven and watched, never started or stopped"
 		}
-		e.hints = append(e.hints, hint)
+		e.hints = append(e.hints, "`"+foundUse(f)+"`: "+what)
 	}
-	e.hints = append(e.hints, "`easel use sketch` uses the built-in worker (no diffusion, no models)")
+	e.hints = append(e.hints, "`easel use sketch`: the built-in worker paints (no diffusion, no models)")
 	return e
 }

@@ -10,6 +10,7 @@ import (
 
 	"easel/backend"
 	"easel/backend/client"
+	"easel/backend/worker"
 )
 
 // goneAfter is how long jobs are waited for without a connection to the engine. A
@@ -147,6 +148,9 @@ func (f *follower) frame(ctx context.Context, fr backend.Frame) error {
 		}
 		if fr.Snapshot != nil && !f.allFinal() {
 			f.workersChanged(fr.Snapshot.Status.Workers)
+			if err := unchosen(fr.Snapshot.Status); err != nil {
+				return err
+			}
 			f.paused(fr.Snapshot.Status.Queue)
 		}
 	case backend.FrameEvent:
@@ -163,6 +167,15 @@ func (f *follower) frame(ctx context.Context, fr backend.Frame) error {
 		}
 	case backend.FrameWorkers:
 		f.workersChanged(fr.Workers)
+		if len(fr.Workers) == 0 && !f.allFinal() { // the engine looked for a ComfyUI
+			s, err := f.engine.Status(ctx)
+			if err == nil {
+				err = unchosen(s)
+			}
+			if err != nil {
+				return err
+			}
+		}
 	case backend.FrameQueue:
 		if fr.Queue != nil {
 			f.paused(*fr.Queue)
@@ -311,7 +324,7 @@ func (f *follower) workersChanged(ws []backend.Worker) {
 	}
 	f.workers = ws
 	for _, w := range ws {
-		if was[w.ID] == w.State {
+		if was[w.ID] == w.State || w.State == backend.WorkerStopped && w.Reason == worker.NotYet {
 			continue
 		}
 		switch w.State {
@@ -348,6 +361,17 @@ func (f *follower) hopeless() error {
 		}
 	}
 	return workerFailed(f.workers[0], "the job is kept and waits: `easel worker logs` shows why, `easel worker start` tries again")
+}
+
+// unchosen says so when nobody works because a person has to say first which
+// ComfyUI to use.
+func unchosen(s backend.Status) error {
+	if len(s.Workers) > 0 || len(s.Found) == 0 {
+		return nil
+	}
+	e := notChosen(s.Found)
+	e.hints = append(e.hints, "the job is kept and waits for that")
+	return e
 }
 
 // final are the jobs as they were last seen, in the order they were given.

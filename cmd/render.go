@@ -499,7 +499,7 @@ func foundLine(f backend.FoundComfy) string {
 func foundName(f backend.FoundComfy) string {
 	switch {
 	case f.URL != "":
-		s := "ComfyUI running at " + oneLine(f.URL)
+		s := "a ComfyUI running at " + oneLine(f.URL)
 		if f.PID > 0 {
 			s += fmt.Sprintf(" (pid %d", f.PID)
 			if f.User != "" {
@@ -509,7 +509,7 @@ func foundName(f backend.FoundComfy) string {
 		}
 		return s
 	default:
-		return "ComfyUI in " + oneLine(f.Dir)
+		return "a ComfyUI in " + oneLine(f.Dir)
 	}
 }
 

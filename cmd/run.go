@@ -210,6 +210,7 @@ func (a *app) follow(ctx context.Context, jobs []backend.Job, save *saver, f run
 			continue
 		}
 		a.printPaths(pathsOf(j))
+		a.elsewhere(j)
 	}
 	return a.verdictOf(final, false)
 }
@@ -225,6 +226,17 @@ func (a *app) told(j backend.Job) {
 	for _, o := range j.Outputs {
 		if o.Text != "" {
 			a.sayf("%s", clean(o.Text))
+		}
+	}
+}
+
+// elsewhere says how to get files that lie with a ComfyUI whose folders cannot be
+// seen from here.
+func (a *app) elsewhere(j backend.Job) {
+	for _, o := range j.Outputs {
+		if o.Filename != "" && o.Path == "" {
+			a.sayf("easel: its files lie with the ComfyUI that made them; `easel outputs get %s --out .` copies them here", short(j.ID))
+			return
 		}
 	}
 }

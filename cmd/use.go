@@ -125,6 +125,14 @@ func (a *app) takesEffect(ctx context.Context) string {
 		return "no engine runs now; the next `easel` or `easel run` starts with it"
 	}
 	_ = conn.Close()
+	if err := a.connect(); err == nil {
+		s, err := a.engine.Status(ctx)
+		if err == nil && len(s.Workers) == 0 { // it waits for this choice
+			if _, err = a.engine.WorkerAct(ctx, backend.WorkerAction{Verb: backend.WorkerStart, By: a.who()}); err == nil {
+				return "the engine that runs uses it from now on"
+			}
+		}
+	}
 	return "an engine runs: `easel worker restart` changes over (the running job goes back to the queue), or it counts from the next start of the engine"
 }
 

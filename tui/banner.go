@@ -1,6 +1,8 @@
 package tui
 
 import (
+	"strings"
+
 	"easel/backend"
 	"easel/tui/live"
 	"easel/tui/screen"
@@ -23,7 +25,7 @@ func (m *Model) makeBanners() []banner {
 	s := m.env.State
 	switch s.Link {
 	case live.Down:
-		return []banner{{screen.Bad, join(text.T("the engine does not start: %s", s.Err), s.Hint)}}
+		return []banner{{screen.Bad, join(text.T("the engine does not start: %s", s.Err), strings.ReplaceAll(s.Hint, "\n", " · "))}}
 	case live.Lost:
 		if m.env.Now.Sub(s.Since) < flapTime {
 			return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"charm.land/bubbles/v2/key"
@@ -392,7 +393,7 @@ func (m *Model) onStart(msg startMsg) {
 	switch {
 	case msg.err != nil:
 		f := backend.FailureOf(msg.err)
-		s.SetLink(live.Down, text.T("the engine does not start"), widget.Clean(f.Message), widget.Clean(f.Hint), m.env.Now)
+		s.SetLink(live.Down, text.T("the engine does not start"), widget.Clean(f.Message), cleanLines(f.Hint), m.env.Now)
 	case msg.note != "":
 		s.SetLink(live.Looking, widget.Clean(msg.note), "", "", m.env.Now)
 	default:
@@ -401,6 +402,15 @@ func (m *Model) onStart(msg startMsg) {
 			s.SetLink(live.Looking, text.T("the engine answers …"), "", "", m.env.Now)
 		}
 	}
+}
+
+// cleanLines is text of several lines, each made fit to be shown.
+func cleanLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = widget.Clean(lines[i])
+	}
+	return strings.Join(lines, "\n")
 }
 
 func (m *Model) onStopped(msg stoppedMsg) {

@@ -77,8 +77,10 @@ func (e *Engine) dress(job backend.Job) backend.Job {
 				job.WaitReason = why
 			}
 		}
-		if job.WaitReason == "" {
-			job.WaitReason = e.waitReason()
+		if job.WaitReason == "" || job.WaitReason == "next" {
+			if why := e.waitReason(); why != "" {
+				job.WaitReason = why
+			}
 		}
 	}
 	return job

@@ -367,13 +367,17 @@ func (e *Engine) actWorkers(r *http.Request) (any, error) {
 	if a.By == "" {
 		a.By = peerName(r.Context())
 	}
+	var begun []*worker // these start by themselves
 	if a.Verb == backend.WorkerStart || a.Verb == backend.WorkerRestart {
-		if err := e.reconfigure(r.Context()); err != nil {
+		var err error
+		if begun, err = e.reconfigure(r.Context()); err != nil {
 			return nil, err
 		}
 	}
 	list := e.selectWorkers(a.ID)
-	if len(list) == 0 {
+	known := len(list) > 0
+	list = slices.DeleteFunc(list, func(w *worker) bool { return slices.Contains(begun, w) })
+	if !known {
 		return nil, backend.Fail(backend.FailNotFound, "there is no worker "+clip(a.ID), "easel status lists the workers")
 	}
 	var errs []error
@@ -421,11 +425,11 @@ func (e *Engine) actWorker(ctx context.Context, w *worker, a backend.WorkerActio
 }
 
 // reconfigure reads the configuration again, and replaces the workers that it
-// changes. Jobs stay in the queue.
-func (e *Engine) reconfigure(ctx context.Context) error {
+// changes. Jobs stay in the queue. begun are the new ones.
+func (e *Engine) reconfigure(ctx context.Context) (begun []*worker, err error) {
 	cfg, _, err := config.Load(e.opts.ConfigPath, e.opts.Environ)
 	if err != nil {
-		return backend.Fail(backend.FailUsage, err.Error(), "correct the configuration: easel config check")
+		return nil, backend.Fail(backend.FailUsage, err.Error(), "correct the configuration: easel config check")
 	}
 	e.replacing.Lock()
 	defer e.replacing.Unlock()
@@ -437,7 +441,7 @@ func (e *Engine) reconfigure(ctx context.Context) error {
 	e.disp.SetOptions(guardOptions(cfg, e.opts.StateDir))
 	want := specs(cfg, e.opts)
 	if e.undecided() && len(old) == 0 {
-		return backend.Fail(backend.FailWorker, "no worker is configured", "easel use DIR, easel use URL or easel use sketch")
+		return nil, backend.Fail(backend.FailWorker, "no worker is configured", "easel use DIR, easel use URL or easel use sketch")
 	}
 	for _, w := range old {
 		if slices.ContainsFunc(want, w.spec.Equal) {
@@ -447,12 +451,14 @@ func (e *Engine) reconfigure(ctx context.Context) error {
 		e.removeWorker(ctx, w)
 	}
 	for _, s := range want {
-		e.addWorker(e.newWorker(s))
+		w := e.newWorker(s)
+		e.addWorker(w)
+		begun = append(begun, w)
 	}
 	e.mu.Lock()
 	e.found, e.remarks = nil, nil
 	e.mu.Unlock()
-	return nil
+	return begun, nil
 }
 
 // removeWorker stops a worker that the configuration no longer has.

@@ -98,11 +98,15 @@ func (x *external) connect(ctx context.Context) bool {
 		return false
 	}
 	x.identify()
+	var dirs comfy.Dirs
+	if x.pid != 0 {
+		dirs = foldersOf(x.pid)
+	}
 	if s := m.State().State; s == backend.WorkerStopped || s == backend.WorkerBackoff {
 		_ = m.to(backend.WorkerPreparing, "looking for it at "+m.spec.URL)
 	}
 	m.mu.Lock()
-	m.client, m.last = x.c, x.launch
+	m.client, m.last, m.dirs = x.c, x.launch, dirs
 	m.w.Launch, m.w.ComfyUI = x.launch, &backend.ComfyUIInfo{Version: stats.Version}
 	if x.pid != 0 {
 		pid := x.pid

@@ -100,7 +100,7 @@ func New(spec Spec, sp Spawner, o Options) *Manager {
 		done: make(chan struct{}), news: newNews(), lines: newLineBuffer(), changed: make(chan struct{}),
 	}
 	m.w = backend.Worker{
-		ID: spec.ID, State: backend.WorkerStopped, Reason: "not started yet", Since: backend.Now(),
+		ID: spec.ID, State: backend.WorkerStopped, Reason: NotYet, Since: backend.Now(),
 		Builtin: spec.Builtin, External: spec.external(), URL: spec.URL,
 	}
 	if spec.GPU != "" {

@@ -60,3 +60,7 @@ func alive(s backend.WorkerState) bool {
 	}
 	return false
 }
+
+// NotYet is the reason of a worker that is about to be started, or asked for, by
+// the engine that just began.
+const NotYet = "not started yet"

@@ -38,7 +38,7 @@ type State struct {
 	Since time.Time // when Link last changed
 	Note  string    // what the console is doing about it, in words: "starting the engine"
 	Err   string    // why the link is Lost or Down, "" when it is not
-	Hint  string    // what to do about Err
+	Hint  string    // what to do about Err, a line for each way
 
 	Have    bool // a snapshot came: the fields below mean something
 	Status  backend.Status

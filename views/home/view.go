@@ -345,6 +345,9 @@ func (m *Model) idleWord() string {
 // idle is the now pane of a box that has made nothing yet.
 func (m *Model) idle(w, h int) []string {
 	t, s := m.env.Theme, m.env.State
+	if s.Link == live.Down && s.Err != "" {
+		return m.down(w)
+	}
 	if !s.Have {
 		return centre(t.Muted, m.looking(), w, h)
 	}
@@ -361,6 +364,29 @@ func (m *Model) idle(w, h int) []string {
 	for i, l := range say {
 		lines[top+i] = widget.Spaces((w-widget.Width(l))/2) + t.Muted.Render(l)
 	}
+	return lines
+}
+
+// down is why there is no engine, and each way out of that.
+func (m *Model) down(w int) []string {
+	t, s := m.env.Theme, m.env.State
+	var lines []string
+	add := func(style lipgloss.Style, sign, say string) {
+		for i, l := range widget.Wrap(say, max(w-2, 1), 6) {
+			if i > 0 || sign == "" {
+				sign = widget.Spaces(widget.Width(sign))
+			}
+			lines = append(lines, style.Render(sign+l))
+		}
+	}
+	add(t.Text, "", s.Err)
+	lines = append(lines, "")
+	if s.Hint != "" {
+		for way := range strings.SplitSeq(s.Hint, "\n") {
+			add(t.Muted, "→ ", way)
+		}
+	}
+	add(t.Muted, "→ ", text.T("then q, and easel again"))
 	return lines
 }
 
