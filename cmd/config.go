@@ -13,7 +13,7 @@ import (
 
 // configCmd is `easel config …`.
 func (a *app) configCmd() *cobra.Command {
-	return group("config", "The configuration file: init, show, check, path, set",
+	c := group("config", "The configuration file: init, show, check, path, set",
 		&cobra.Command{
 			Use: "init", Short: "Write a commented configuration file, where there is none", Args: noArgs,
 			RunE: func(*cobra.Command, []string) error { return a.configInit() },
@@ -42,6 +42,13 @@ func (a *app) configCmd() *cobra.Command {
 			RunE: func(_ *cobra.Command, args []string) error { return a.configSet(args[0], args[1]) },
 		},
 	)
+	c.PersistentPreRunE = func(sub *cobra.Command, _ []string) error {
+		if sub.Flags().Changed("host") {
+			return usageError(sub, "config works on this box only, not with --host")
+		}
+		return nil
+	}
+	return c
 }
 
 func (a *app) configInit() error {

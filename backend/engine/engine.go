@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -63,6 +64,7 @@ type Engine struct {
 	background func(func(context.Context))
 	// replacing is held while the configuration is applied.
 	replacing sync.Mutex
+	looking   atomic.Bool // for a ComfyUI on this box, before the first worker
 
 	// mu guards the fields that follow.
 	mu      sync.Mutex

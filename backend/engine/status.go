@@ -101,6 +101,9 @@ func (e *Engine) dressAll(list []backend.Job) []backend.Job {
 func (e *Engine) waitReason() string {
 	states := e.workerStates()
 	if len(states) == 0 {
+		if e.looking.Load() {
+			return "looking for a ComfyUI on this box"
+		}
 		return "no worker is set up: easel use"
 	}
 	for _, w := range states {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -61,6 +62,8 @@ func specs(cfg config.Config, o Options) []wk.Spec {
 	case cfg.Worker.Builtin || cfg.Worker.ComfyUI == "" && cfg.Worker.Command == "":
 		base.ID, base.Builtin = "builtin", true
 		return []wk.Spec{base}
+	case onCPU(cfg.Worker):
+		return []wk.Spec{base}
 	case len(cfg.Worker.GPUs) <= 1:
 		base.ID = "gpu0"
 		if len(cfg.Worker.GPUs) == 1 {
@@ -77,6 +80,11 @@ func specs(cfg config.Config, o Options) []wk.Spec {
 		list = append(list, s)
 	}
 	return list
+}
+
+// onCPU reports whether a worker is told to use no card.
+func onCPU(w config.Worker) bool {
+	return slices.Contains(w.Args, "--cpu") || slices.Contains(strings.Fields(w.Command), "--cpu")
 }
 
 // pin is the card of a single worker. Card 0 of a box with one needs no pin, and
@@ -106,6 +114,7 @@ func (e *Engine) setUpWorkers(ctx context.Context, g *errgroup.Group) {
 	list := specs(e.config(), e.opts)
 	if e.undecided() {
 		list = nil
+		e.looking.Store(true)
 		g.Go(func() error { e.decide(ctx); return nil })
 	}
 	for _, s := range list {
@@ -132,6 +141,7 @@ func (e *Engine) undecided() bool {
 // decide looks for a ComfyUI on this box when none is configured. With one found
 // nothing is started: a person says which to use. Else it is the built-in worker.
 func (e *Engine) decide(ctx context.Context) {
+	defer e.looking.Store(false)
 	dctx, cancel := context.WithTimeout(ctx, discoverWithin)
 	found := wk.Discover(dctx)
 	cancel()

@@ -163,7 +163,9 @@ func (c *checker) node(i int) {
 func (c *checker) unknownClass(i int, n Node) {
 	near := c.suggest(n.Class, c.info.names, 3)
 	fix := "install the node pack that has it, and restart the worker; if it is installed, `easel worker logs` says why it did not load"
-	if len(near) > 0 {
+	if n.Class == "EaselSketch" {
+		fix = "it is the built-in worker's own node: `easel use sketch` chooses that one"
+	} else if len(near) > 0 {
 		fix = "did you mean " + clip(strings.Join(near, " or "), 160) + "? Otherwise " + fix
 	}
 	c.add(i, fault{
