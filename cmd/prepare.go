@@ -314,6 +314,9 @@ func (p *prepared) submission(i int) (backend.Submission, error) {
 	if p.count > 1 && s.Key != "" {
 		s.Key = fmt.Sprintf("%s#%d", s.Key, i+1)
 	}
+	if p.count > 1 {
+		s.Name = fmt.Sprintf("%s %d/%d", s.Name, i+1, p.count)
+	}
 	s.Graph, s.Workflow = p.doc.GraphJSON, p.doc.Workflow
 	return s, nil
 }

@@ -133,7 +133,7 @@ func (m *Model) table() []string {
 	t, h := m.env.Theme, m.height()
 	w := m.w - 4
 	c := columnWidths(w - 2)
-	head := t.Muted.Render("  " + c.line("#", text.T("name"), text.T("state"), text.T("prio"), text.T("what it waits for, what came out"), text.T("age"), text.T("time")))
+	head := t.Muted.Render("  " + c.line("#", text.T("name"), text.T("state"), text.T("prio"), text.T("waits for, made"), text.T("age"), text.T("time")))
 	lines := []string{widget.Row(t, head, m.w)}
 	if len(m.rows) == 0 {
 		for _, l := range m.empty(w, h) {
@@ -264,9 +264,14 @@ func (m *Model) eta(j backend.Job, ahead int, per float64) string {
 			return widget.Seconds(*j.Progress.ETAS)
 		}
 		return ""
+	case j.NotBefore.After(m.env.Now):
+		return text.T("in %s", widget.Uptime(j.NotBefore.Sub(m.env.Now)))
 	case j.State == backend.JobHeld || m.env.State.Queue.Paused || per == 0 || ahead == 0:
 		return ""
 	}
 	d := time.Duration(per * float64(ahead) * float64(time.Second))
+	if d < time.Minute {
+		return widget.Uptime(d)
+	}
 	return "~" + widget.Uptime(d)
 }
