@@ -49,6 +49,7 @@ func linuxOnly(t *testing.T) {
 }
 
 func TestDeadWorkerThreadIsFoundWarnedOfAndEnded(t *testing.T) {
+	t.Parallel()
 	linuxOnly(t)
 	b := tunedBench(t, quick, nil, once(t, "dead-worker@1")...)
 	id := b.submit(0.2, nil)
@@ -67,6 +68,7 @@ func TestDeadWorkerThreadIsFoundWarnedOfAndEnded(t *testing.T) {
 }
 
 func TestSilentJobIsEndedByItsLimit(t *testing.T) {
+	t.Parallel()
 	linuxOnly(t)
 	b := tunedBench(t, quick, nil, once(t, "slow-node=60s@1")...)
 	id := b.submit(0.05, nil)
@@ -77,6 +79,7 @@ func TestSilentJobIsEndedByItsLimit(t *testing.T) {
 }
 
 func TestNodesThatEverTookLongerGetMoreTime(t *testing.T) {
+	t.Parallel()
 	linuxOnly(t)
 	b := tunedBench(t, quick, nil, once(t, "slow-node=2500ms@1")...)
 	b.d.learned.load(t.Context())
@@ -90,6 +93,7 @@ func TestNodesThatEverTookLongerGetMoreTime(t *testing.T) {
 }
 
 func TestBlockedLoopIsEnded(t *testing.T) {
+	t.Parallel()
 	linuxOnly(t)
 	b := tunedBench(t, quick, nil, once(t, "blocked-loop=60s@1")...)
 	id := b.submit(0.2, nil)
@@ -101,6 +105,7 @@ func TestBlockedLoopIsEnded(t *testing.T) {
 }
 
 func TestCancelEscalatesAndTheNextJobStartsClean(t *testing.T) {
+	t.Parallel()
 	b := tunedBench(t, quick, nil, once(t, "slow-node=120s@1", "ignore-int")...)
 	id := b.submit(0.05, nil)
 	next := b.submit(0.05, nil)
@@ -121,6 +126,7 @@ func TestCancelEscalatesAndTheNextJobStartsClean(t *testing.T) {
 }
 
 func TestTimeLimitEndsAJobThatObeysNothing(t *testing.T) {
+	t.Parallel()
 	b := tunedBench(t, quick, nil, once(t, "slow-node=120s@1")...)
 	id := b.submit(0.05, func(s *backend.Submission) { s.TimeoutS = 0.3 })
 	if j := b.wait(id, backend.JobFailed); j.Error.Kind != backend.KindTimeout || len(j.Attempts) != 1 {
@@ -129,6 +135,7 @@ func TestTimeLimitEndsAJobThatObeysNothing(t *testing.T) {
 }
 
 func TestOutOfMemoryIsFreedAndRunAlone(t *testing.T) {
+	t.Parallel()
 	b := tunedBench(t, quick, nil, once(t, "cuda-oom@1")...)
 	id := b.submit(0.05, nil)
 	j := b.wait(id, backend.JobSucceeded)
@@ -139,6 +146,7 @@ func TestOutOfMemoryIsFreedAndRunAlone(t *testing.T) {
 }
 
 func TestLadderEndsWithWhatWouldFit(t *testing.T) {
+	t.Parallel()
 	b := tunedBench(t, func(o *Options) {
 		quick(o)
 		o.Ladder, o.Flags = []string{"free", "flags", "gpu"}, []string{"--lowvram"}
@@ -160,6 +168,7 @@ func TestLadderEndsWithWhatWouldFit(t *testing.T) {
 }
 
 func TestSmallerNamesANodeAndAValue(t *testing.T) {
+	t.Parallel()
 	for graph, want := range map[string]string{
 		`{"5":{"class_type":"EmptyLatentImage","inputs":{"width":1024,"height":1024,"batch_size":4}}}`: "try 5.batch_size=2 (it was 4)",
 		`{"5":{"class_type":"W","inputs":{"width":832,"height":480,"length":81,"batch_size":1}}}`:      "try 5.length=41 (it was 81)",
@@ -173,6 +182,7 @@ func TestSmallerNamesANodeAndAValue(t *testing.T) {
 }
 
 func TestBrokenContextRestartsBeforeTheNextJob(t *testing.T) {
+	t.Parallel()
 	b := tunedBench(t, quick, nil)
 	s := newSession(&lane{d: b.d, id: "x", worker: b.w}, nil, "launch")
 	p := &prompt{job: backend.Job{ID: "j", Attempts: []backend.Attempt{{N: 1}}}, n: 1}
@@ -184,6 +194,7 @@ func TestBrokenContextRestartsBeforeTheNextJob(t *testing.T) {
 }
 
 func TestRecycleAfterJobsLetsALeakyWorkerRunOn(t *testing.T) {
+	t.Parallel()
 	linuxOnly(t)
 	// A node that leaks 4 MiB a job, and 200 jobs: 800 MiB without a restart.
 	b := tunedBench(t, func(o *Options) { quick(o); o.RecycleGrowth = 120 << 20 }, nil, "--fault", "alloc=4MiB")
@@ -212,6 +223,7 @@ func TestRecycleAfterJobsLetsALeakyWorkerRunOn(t *testing.T) {
 }
 
 func TestRecycleCountsJobs(t *testing.T) {
+	t.Parallel()
 	b := tunedBench(t, func(o *Options) { quick(o); o.RecycleJobs = 3 }, nil)
 	var ids []string
 	for range 7 {
@@ -228,6 +240,7 @@ func TestRecycleCountsJobs(t *testing.T) {
 }
 
 func TestRAMFloorFreesThenRestartsTheWorkerThatHoldsIt(t *testing.T) {
+	t.Parallel()
 	linuxOnly(t)
 	var b *bench
 	box := &machine{disk: freeDisk, who: func(map[int]bool) holder { return holder{} }}
@@ -253,6 +266,7 @@ func TestRAMFloorFreesThenRestartsTheWorkerThatHoldsIt(t *testing.T) {
 }
 
 func TestRAMFloorRestartsWhatFreeingDoesNotHelp(t *testing.T) {
+	t.Parallel()
 	linuxOnly(t)
 	var b *bench
 	box := &machine{disk: freeDisk, who: func(map[int]bool) holder { return holder{} }}
@@ -282,6 +296,7 @@ func TestRAMFloorRestartsWhatFreeingDoesNotHelp(t *testing.T) {
 }
 
 func TestRAMHeldByOthersStopsIntakeAndSaysWho(t *testing.T) {
+	t.Parallel()
 	var free, disk atomic.Int64
 	free.Store(100 << 20)
 	disk.Store(1 << 40)
@@ -309,6 +324,7 @@ func TestRAMHeldByOthersStopsIntakeAndSaysWho(t *testing.T) {
 }
 
 func TestWhatRunsTookIsLearned(t *testing.T) {
+	t.Parallel()
 	linuxOnly(t)
 	b := tunedBench(t, quick, nil)
 	graph := func(seed int) json.RawMessage {
@@ -341,6 +357,7 @@ func TestWhatRunsTookIsLearned(t *testing.T) {
 }
 
 func TestPromptsOfOthersAreShownAndLeftAlone(t *testing.T) {
+	t.Parallel()
 	b := tunedBench(t, quick, nil)
 	c, _, _ := b.w.Client()
 	_, err := c.Post(t.Context(), comfy.PromptRequest{
