@@ -83,6 +83,10 @@ type Launch struct {
 	OOMScoreAdj *int `json:"oom_score_adj,omitempty"`
 	// CoreZero forbids core dumps.
 	CoreZero bool `json:"core_zero,omitempty"`
+	// Cgroup is the directory of a cgroup that the process is moved to just after it
+	// began; "" leaves it in the keeper's. The one who asks sees in /proc whether that
+	// worked.
+	Cgroup string `json:"cgroup,omitempty"`
 }
 
 // Living is a worker process that runs.

@@ -103,6 +103,11 @@ func (k *keeper) fork(l *Launch) (int, error) {
 // adjust sets what can be set on a process from outside. Failing is no reason not
 // to run it.
 func (k *keeper) adjust(pid int, l *Launch) {
+	if l.Cgroup != "" { // first, so that little of its memory counts elsewhere
+		if err := os.WriteFile(filepath.Join(l.Cgroup, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
+			k.log.Warn("cannot move a worker to its cgroup", "pid", pid, "cgroup", l.Cgroup, "err", err)
+		}
+	}
 	if l.CoreZero {
 		if err := unix.Prlimit(pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil); err != nil {
 			k.log.Warn("cannot forbid core dumps", "pid", pid, "err", err)

@@ -44,6 +44,7 @@ func (m *Manager) onEnded(ctx context.Context, e keeper.Ended) {
 	v, c := judge(m.evidence(e))
 	death := Death{At: e.At, Kind: v.Kind, Ready: cur.ready, Hopeless: c.Hopeless && !m.otherPort(c), Ran: e.At.Sub(e.Started)}
 	r.cur = nil
+	m.dropGroup()
 	m.closed(&v)
 	if c.Port {
 		r.rec.Port = 0 // choose another one
@@ -58,7 +59,7 @@ func (m *Manager) evidence(e keeper.Ended) Evidence {
 	r := &m.run
 	ev := Evidence{
 		Ended: e, Worker: m.spec.ID, Launch: e.Launch, Ready: r.cur.ready, Timeout: r.timeout,
-		Lines: m.tailOf(r.rec.Log), Python: r.rec.Python, Dir: r.rec.Dir, Port: r.rec.Port,
+		Machine: r.cur.watch.end(e), Stall: r.stall, Lines: m.tailOf(r.rec.Log), Python: r.rec.Python, Dir: r.rec.Dir, Port: r.rec.Port,
 	}
 	if r.asked != "" {
 		ev.Asked = r.asked
@@ -68,13 +69,12 @@ func (m *Manager) evidence(e keeper.Ended) Evidence {
 	if _, err := os.Stat(m.sessionMark()); err == nil && !m.spec.Builtin {
 		ev.Reboot = true
 	}
+	if ev.Stall == nil {
+		ev.Stall = r.rec.Stall
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	ev.Job = m.job
-	if m.job != nil && m.node != "" {
-		node := m.node
-		ev.Node = &node
-	}
+	ev.Job, ev.Node = m.running()
 	return ev
 }
 
@@ -84,9 +84,10 @@ func (m *Manager) otherPort(c cause) bool { return c.Port && m.spec.Port == 0 }
 // closed forgets the process.
 func (m *Manager) closed(v *backend.Verdict) {
 	r := &m.run
-	r.rec.Launch, r.rec.PID, r.rec.StartTicks = "", 0, 0
+	r.rec.Launch, r.rec.PID, r.rec.StartTicks, r.rec.Stall = "", 0, 0, nil
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.cur, m.ending = nil, false
 	if m.client != nil {
 		m.client.Close()
 	}
@@ -111,7 +112,7 @@ func (m *Manager) after(ctx context.Context, v backend.Verdict, death Death) {
 		m.save()
 		return
 	}
-	r.timeout = 0
+	r.timeout, r.stall = 0, nil
 	_ = m.to(backend.WorkerExited, v.Summary)
 	switch {
 	case r.stay != "":

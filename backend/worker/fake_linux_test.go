@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -181,7 +182,7 @@ func fakeSpec(t *testing.T, mode string) Spec {
 		t.Fatal(err)
 	}
 	return Spec{
-		ID: "gpu0", StateDir: t.TempDir(), ComfyUI: checkout(t), Python: exe,
+		ID: "gpu0", StateDir: t.TempDir(), ComfyUI: checkout(t), Python: exe, NoCgroup: true,
 		Environ: append(os.Environ(), "FAKE_COMFY="+mode),
 	}
 }
@@ -240,6 +241,9 @@ func (s *testSpawner) Start(_ context.Context, l keeper.Launch) (keeper.Living, 
 		return keeper.Living{}, err
 	}
 	s.starts++
+	if l.Cgroup != "" {
+		_ = os.WriteFile(filepath.Join(l.Cgroup, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0)
+	}
 	ticks, _ := process.StartTicks(cmd.Process.Pid)
 	p := &testProc{cmd: cmd, living: keeper.Living{Launch: l.ID, PID: cmd.Process.Pid, StartTicks: ticks, Started: time.Now()}}
 	s.procs[l.ID] = p
@@ -256,6 +260,9 @@ func (s *testSpawner) wait(p *testProc) {
 	e := keeper.Ended{
 		Launch: p.living.Launch, PID: p.living.PID, ExitCode: st.ExitStatus(), StatusKnown: true,
 		Ours: p.ours != 0, OurSignal: p.ours, At: time.Now(), Started: p.living.Started,
+	}
+	if u, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		e.MaxRSS = u.Maxrss << 10
 	}
 	if st.Signaled() {
 		e.Signal = int(st.Signal())

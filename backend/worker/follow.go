@@ -29,6 +29,11 @@ type follow struct {
 	lines  int64 // its number
 	packs  []backend.Pack
 	trim   int64 // offset at the last Trim
+	// for Activity
+	heard      time.Time // when a line came last; zero: none did
+	threadDied time.Time
+	fault      string
+	shownBar   string
 }
 
 // newFollow follows from an offset after which lines of that log are numbered
@@ -87,6 +92,15 @@ func (f *follow) line(l process.Line) {
 	f.m.lines.add(out)
 	f.mu.Lock()
 	f.moved = time.Now()
+	f.heard, f.shownBar = f.moved, ""
+	switch {
+	case l.Bar:
+		f.shownBar = l.Text
+	case threadDied(l.Text):
+		f.threadDied = f.moved
+	case f.fault == "" && cudaFault(l.Text):
+		f.fault = l.Text
+	}
 	if l.Text != "" {
 		f.last = l.Text
 	}

@@ -108,6 +108,8 @@ func (m *Manager) launch(ctx context.Context) {
 	}
 	id := uuid.NewString()
 	l := m.keeperLaunch(plan, id, port)
+	r.rec.Group, r.rec.OOMKills = m.makeGroup(id), 0
+	l.Cgroup = r.rec.Group.Dir
 	_ = os.Remove(m.sessionMark())
 	m.note(plan, l, port)
 	m.save() // before the process exists: the next engine must know whose it is
@@ -119,6 +121,7 @@ func (m *Manager) launch(ctx context.Context) {
 			return
 		}
 		r.rec.Launch = ""
+		m.dropGroup()
 		m.save()
 		m.fail(startFailure(err, l))
 		return
@@ -141,9 +144,11 @@ func (m *Manager) note(plan Plan, l keeper.Launch, port int) {
 	r.rec.Argv, r.rec.Dir, r.rec.Python, r.rec.Log = l.Argv, plan.Checkout, plan.Python, l.Log
 	r.rec.Offset, r.rec.Lines, r.rec.Ready, r.rec.Asked, r.rec.Again = 0, 0, false, "", false
 	r.rec.Dirs, r.rec.Comfy, r.rec.GPU, r.rec.Packs = plan.Dirs, plan.Version, plan.GPU, nil
-	r.asked, r.again, r.signals, r.timeout = "", false, 0, 0
+	r.rec.Stall = nil
+	r.asked, r.again, r.signals, r.timeout, r.stall = "", false, 0, 0, nil
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.ending = false
 	m.w.Launch, m.last, m.dirs = l.ID, l.ID, plan.Dirs
 	m.w.URL, m.w.Packs = r.rec.URL, nil
 	m.setInstall(plan.Checkout, plan.Version, plan.GPU)
@@ -166,6 +171,8 @@ func (m *Manager) started(ctx context.Context, plan Plan, living keeper.Living) 
 	r.rec.PID, r.rec.StartTicks, r.rec.Started = living.PID, living.StartTicks, living.Started
 	cur := &launch{id: living.Launch, pid: living.PID, ticks: living.StartTicks, started: living.Started}
 	pid := living.PID
+	m.checkGroup(pid)
+	cur.watch = m.newWatch(cur, false)
 	m.mu.Lock()
 	m.client = m.newClient(r.rec.URL)
 	m.w.PID, m.w.Started = &pid, backend.At(living.Started)
@@ -191,8 +198,10 @@ func (m *Manager) attend(ctx context.Context, cur *launch, offset int64) {
 	r.ticking.Reset(tickStarting)
 	m.mu.Lock()
 	c := m.client
+	m.cur = cur
 	m.mu.Unlock()
-	m.wg.Add(2)
+	m.wg.Add(3)
+	go func() { defer m.wg.Done(); cur.watch.run(ctx) }()
 	go func() { defer m.wg.Done(); cur.follow.run(ctx, r.rec.Log) }()
 	go func() { defer m.wg.Done(); m.probe(ctx, cur.id, c, cur.hint) }()
 }

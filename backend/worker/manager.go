@@ -40,6 +40,9 @@ type Options struct {
 	OnLine  func(backend.LogLine)
 	Policy  Policy
 	Logger  *slog.Logger // nowhere when nil
+	// VRAM tells what of the memory of a card is in use, in bytes; 0 when unknown.
+	// It is called each second and must be quick. Nil: not known.
+	VRAM func(gpu string) (used, total int64)
 	// StartTimeout is how long a log may stand still before the worker is ready:
 	// 10 minutes.
 	StartTimeout time.Duration
@@ -75,6 +78,9 @@ type Manager struct {
 	node    string
 	last    string // launch that runs or ran last
 	told    time.Time
+	cur     *launch // that runs, nil when none does
+	ending  bool    // it is being ended because it stalled
+	guard   Guard
 
 	reading sync.Mutex // one ObjectInfo at a time
 	run     runState
@@ -124,7 +130,7 @@ func (m *Manager) State() backend.Worker {
 func (m *Manager) Client() (c *comfy.Client, launch string, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.w.State != backend.WorkerReady && m.w.State != backend.WorkerBusy {
+	if m.ending || m.w.State != backend.WorkerReady && m.w.State != backend.WorkerBusy {
 		return nil, "", false
 	}
 	return m.client, m.w.Launch, true
@@ -249,20 +255,22 @@ const (
 	verbStart verb = iota
 	verbStop
 	verbRestart
+	verbStall
 )
 
 type order struct {
-	verb verb
-	by   string
-	done chan error
+	verb    verb
+	by      string
+	verdict *backend.Verdict // of verbStall
+	done    chan error
 }
 
 // give hands an order to Run and waits until it is obeyed or refused.
-func (m *Manager) give(ctx context.Context, v verb, by string) error {
+func (m *Manager) give(ctx context.Context, o order) error {
 	if m.spec.external() {
-		return m.notOurs(v)
+		return m.notOurs(o.verb)
 	}
-	o := order{verb: v, by: firstOf(by, "somebody"), done: make(chan error, 1)}
+	o.by, o.done = firstOf(o.by, "somebody"), make(chan error, 1)
 	select {
 	case m.orders <- o:
 		return <-o.done
@@ -275,7 +283,7 @@ func (m *Manager) give(ctx context.Context, v verb, by string) error {
 
 // notOurs refuses an order about a worker of somebody else.
 func (m *Manager) notOurs(v verb) error {
-	what := map[verb]string{verbStart: "start", verbStop: "stop", verbRestart: "restart"}[v]
+	what := map[verb]string{verbStart: "start", verbStop: "stop", verbRestart: "restart", verbStall: "end"}[v]
 	return backend.Fail(backend.FailConflict,
 		fmt.Sprintf("Easel does not %s the ComfyUI at %s: somebody else runs it (worker.url)", what, m.spec.URL),
 		"do it where it was started; with worker.comfyui Easel runs one itself")
@@ -283,16 +291,18 @@ func (m *Manager) notOurs(v verb) error {
 
 // Start starts the worker if it does not run, and returns when that has begun. In
 // back-off it starts at once.
-func (m *Manager) Start(ctx context.Context, by string) error { return m.give(ctx, verbStart, by) }
+func (m *Manager) Start(ctx context.Context, by string) error {
+	return m.give(ctx, order{verb: verbStart, by: by})
+}
 
 // Restart stops the worker and starts it again; it returns when that has begun.
 func (m *Manager) Restart(ctx context.Context, by string) error {
-	return m.give(ctx, verbRestart, by)
+	return m.give(ctx, order{verb: verbRestart, by: by})
 }
 
 // Stop stops the worker, and returns when its process has ended.
 func (m *Manager) Stop(ctx context.Context, by string) error {
-	if err := m.give(ctx, verbStop, by); err != nil {
+	if err := m.give(ctx, order{verb: verbStop, by: by}); err != nil {
 		return err
 	}
 	_, err := m.Wait(ctx, func(w backend.Worker) bool { return w.State != backend.WorkerStopping })

@@ -11,6 +11,7 @@ import (
 
 	"easel/backend"
 	"easel/backend/comfy"
+	"easel/backend/evidence"
 )
 
 // Record is what a new engine needs to go on with a worker that runs: it lies in
@@ -41,6 +42,12 @@ type Record struct {
 	Ready bool `json:"ready"`
 	// Asked is who asked for its end, while it is being stopped.
 	Asked string `json:"asked,omitempty"`
+	// Stall is why Easel ends it, while it does.
+	Stall *backend.Verdict `json:"stall,omitempty"`
+	// Group is the cgroup made for the launch, OOMKills what its counter of kills
+	// showed last.
+	Group    evidence.Group `json:"group,omitzero"`
+	OOMKills int64          `json:"oom_kills,omitempty"`
 	// Again says that it is to be started after that stop.
 	Again bool           `json:"again,omitempty"`
 	Dirs  comfy.Dirs     `json:"dirs"`

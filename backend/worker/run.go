@@ -11,6 +11,7 @@ import (
 
 	"easel/backend"
 	"easel/backend/comfy"
+	"easel/backend/evidence"
 	"easel/backend/fault"
 	"easel/backend/keeper"
 	"easel/backend/process"
@@ -45,6 +46,9 @@ type runState struct {
 	again   bool   // and wants it started again
 	signals int    // sent for that
 	timeout time.Duration
+	stall   *backend.Verdict // why it is being ended
+	// oldGroups are cgroups to be removed.
+	oldGroups []evidence.Group
 
 	timer   *time.Timer
 	ticking *time.Timer
@@ -61,6 +65,7 @@ type launch struct {
 	cancel  context.CancelFunc // ends the goroutines of it
 	hint    chan struct{}      // its log says that it listens
 	follow  *follow
+	watch   *watch
 }
 
 type planned struct {
@@ -162,6 +167,7 @@ func stoppedTimer() *time.Timer {
 func (m *Manager) begin(ctx context.Context) {
 	r := &m.run
 	r.rec.ID, r.rec.BootID = m.spec.ID, process.BootID()
+	sweepGroups(time.Now())
 	if r.known {
 		m.edit(func(w *backend.Worker) { w.Restarts, w.LastDeath = r.rec.Restarts, r.rec.LastDeath })
 	}
@@ -193,7 +199,8 @@ func (m *Manager) lostTogether() {
 		Remedy: "none needed after a restart of the machine; else its last log lines may tell",
 	}
 	m.report(v, "")
-	r.rec.Launch, r.rec.PID, r.rec.Asked = "", 0, ""
+	m.dropGroup()
+	r.rec.Launch, r.rec.PID, r.rec.Asked, r.rec.Stall = "", 0, "", nil
 	r.rec.LastDeath = &v
 	m.save()
 }
@@ -218,6 +225,7 @@ func (m *Manager) goOn(ctx context.Context, l keeper.Living) {
 	m.mu.Unlock()
 	_ = m.to(backend.WorkerStarting, fmt.Sprintf("adopted pid %d from the last engine; waiting for its answer", l.PID))
 	fault.Hit("worker.adoption")
+	cur.watch = m.newWatch(cur, r.gone != nil)
 	m.attend(ctx, cur, r.rec.Offset)
 	m.save()
 	m.planAhead(ctx)
@@ -225,6 +233,11 @@ func (m *Manager) goOn(ctx context.Context, l keeper.Living) {
 	case r.gone != nil:
 	case r.rec.Asked != "":
 		m.end(ctx, r.rec.Asked, r.rec.Again)
+	case r.rec.Stall != nil:
+		stall := *r.rec.Stall
+		if err := m.obeyStall(ctx, stall); err != nil {
+			m.log.Error("go on ending a stalled worker", "err", err)
+		}
 	case r.stay != "":
 		m.end(ctx, r.stay, false)
 	}
@@ -239,9 +252,11 @@ func (m *Manager) leave() {
 	if r.cur != nil {
 		r.cur.cancel()
 		r.cur.follow.wait()
+		r.cur.watch.close()
 		m.noteLog()
 		m.save()
 	}
+	m.removeGroups()
 }
 
 // save writes the record. Losing it means that a next engine does not find the
@@ -256,8 +271,11 @@ func (m *Manager) save() {
 func (m *Manager) obey(ctx context.Context, o order) error {
 	r := &m.run
 	state := m.State().State
-	if o.verb == verbStop {
+	switch o.verb {
+	case verbStop:
 		return m.obeyStop(ctx, state, o.by)
+	case verbStall:
+		return m.obeyStall(ctx, *o.verdict)
 	}
 	r.stay, r.rec.Deaths = "", nil // a person decided: the policy begins anew
 	switch {
@@ -305,7 +323,7 @@ func (m *Manager) end(ctx context.Context, by string, again bool) {
 	if m.to(backend.WorkerStopping, reason) != nil {
 		return
 	}
-	r.asked, r.again, r.timeout = by, again, 0
+	r.asked, r.again, r.timeout, r.stall = by, again, 0, nil
 	r.rec.Asked, r.rec.Again = by, again
 	m.save()
 	r.signals = 0
@@ -322,7 +340,7 @@ func (m *Manager) signal(ctx context.Context) {
 	case r.signals > 1:
 		sig, wait = syscall.SIGKILL, killWait
 	}
-	if r.signals == 0 && r.timeout > 0 { // Python prints where it stands
+	if r.signals == 0 && (r.timeout > 0 || r.stall != nil) { // Python prints where it stands
 		sig, wait, r.signals = syscall.SIGABRT, abortWait, 1
 	}
 	r.signals++
@@ -347,7 +365,7 @@ func (m *Manager) signal(ctx context.Context) {
 func (m *Manager) onTimer(ctx context.Context) {
 	r := &m.run
 	switch {
-	case r.cur != nil && (r.asked != "" || r.timeout > 0):
+	case r.cur != nil && (r.asked != "" || r.timeout > 0 || r.stall != nil):
 		if !process.Alive(r.cur.pid, r.cur.ticks) && r.cur.ticks != 0 && r.signals > 2 {
 			m.onEnded(ctx, keeper.Ended{Launch: r.cur.id, PID: r.cur.pid, At: time.Now(), Started: r.cur.started})
 			return
@@ -362,8 +380,11 @@ func (m *Manager) onTimer(ctx context.Context) {
 func (m *Manager) onTick(ctx context.Context) {
 	r := &m.run
 	next := tickRunning
+	m.removeGroups()
 	if r.cur != nil {
-		if m.noteLog() {
+		kills := r.cur.watch.ownKills()
+		if moved := m.noteLog(); moved || kills > r.rec.OOMKills {
+			r.rec.OOMKills = max(r.rec.OOMKills, kills)
 			m.save()
 		}
 		if !r.cur.ready {
@@ -379,7 +400,7 @@ func (m *Manager) onTick(ctx context.Context) {
 // had been ready under a former engine is left alone.
 func (m *Manager) checkStart(ctx context.Context) {
 	r := &m.run
-	if r.asked != "" || r.timeout > 0 || time.Since(r.cur.follow.movedAt()) < m.o.StartTimeout {
+	if r.asked != "" || r.timeout > 0 || r.stall != nil || time.Since(r.cur.follow.movedAt()) < m.o.StartTimeout {
 		return
 	}
 	r.timeout, r.signals = m.o.StartTimeout, 0

@@ -36,6 +36,13 @@ type Spec struct {
 	// Sibling says that another worker runs from the same directories: this one gets
 	// its own user directory and database.
 	Sibling bool
+	// NoCgroup runs it in the cgroup of its parent. Else it gets one of its own where
+	// that can be made, so that a kill for memory can be told from others.
+	NoCgroup bool
+	// MemoryLimit is the limit of that cgroup, in bytes. 0: a little below what the
+	// machine has, so that the kernel takes this worker before anything else.
+	// Negative: none.
+	MemoryLimit int64
 	// Environ is the environment to start from. Nil: that of this process.
 	Environ []string
 }

@@ -22,6 +22,8 @@ type Evidence struct {
 	Ready bool
 	// Asked is who had asked for its end and why, in words; "" when nobody had.
 	Asked string
+	// Stall is why Easel ended it, nil when it did not.
+	Stall *backend.Verdict
 	// Reboot says that ComfyUI-Manager left its mark that it wants a restart.
 	Reboot bool
 	// Timeout is the start timeout that it was ended for; 0: it was not.
@@ -33,13 +35,14 @@ type Evidence struct {
 	// Python, Dir and Port say how it had been started.
 	Python, Dir string
 	Port        int
+	// Machine is what the machine told, nil when nothing was read.
+	Machine *Machine
 }
 
 // evidenceLines is how many lines of the log a verdict keeps.
 const evidenceLines = 12
 
-// Judge explains an end of a worker. Kinds host-oom, cuda-oom, cuda-fault and
-// stall need evidence that this package does not gather.
+// Judge explains an end of a worker from the evidence, which it keeps.
 func Judge(e Evidence) backend.Verdict {
 	v, _ := judge(e)
 	return v
@@ -62,22 +65,27 @@ func judge(e Evidence) (backend.Verdict, cause) {
 			v.ExitCode = &e.Ended.ExitCode
 		}
 	}
+	end := endingOf(e)
 	v.Evidence = append(v.Evidence, how(e.Ended))
+	if end.via != "" {
+		v.Evidence = append(v.Evidence, end.via)
+	}
 	var c cause
 	switch {
+	case e.Stall != nil && e.Asked == "":
+		judgeStall(&v, e)
 	case e.Timeout > 0:
 		c = judgeTimeout(&v, e)
 	case e.Asked != "" || e.Ended.Ours:
 		judgeAsked(&v, e)
 	case !e.Ended.StatusKnown:
-		v.Kind, v.Certainty = backend.KindUnknown, backend.Unknown
-		v.Summary = "the worker ended and nobody saw how: its parent had ended before it"
-		v.Remedy = "none needed; its last log lines are below"
-	case e.Ended.Signal == int(syscall.SIGKILL), e.Ended.Signal == int(syscall.SIGTERM),
-		e.Ended.Signal == int(syscall.SIGHUP), e.Ended.Signal == int(syscall.SIGINT):
-		judgeKilled(&v, e)
-	case e.Ended.Signal != 0:
-		judgeCrash(&v, e)
+		judgeUnseen(&v, e)
+	case end.signal == int(syscall.SIGKILL):
+		judgeKill(&v, e, end)
+	case end.signal == int(syscall.SIGTERM), end.signal == int(syscall.SIGHUP), end.signal == int(syscall.SIGINT):
+		judgeKilled(&v, end)
+	case end.signal != 0:
+		judgeCrash(&v, e, end)
 	case e.Reboot:
 		v.Kind = backend.KindAsked
 		v.Summary = "ComfyUI-Manager asked for a restart"
@@ -85,6 +93,9 @@ func judge(e Evidence) (backend.Verdict, cause) {
 		c = judgeStart(&v, e)
 	default:
 		judgeExit(&v, e)
+	}
+	if v.Kind != backend.KindAsked {
+		v.Evidence = append(v.Evidence, e.Machine.figures()...)
 	}
 	v.Evidence = append(v.Evidence, lastLines(e.Lines)...)
 	return v, c
@@ -129,63 +140,6 @@ func signalName(n int) string {
 func judgeAsked(v *backend.Verdict, e Evidence) {
 	v.Kind = backend.KindAsked
 	v.Summary = "stopped by " + firstOf(e.Asked, "Easel")
-}
-
-func judgeKilled(v *backend.Verdict, e Evidence) {
-	v.Kind = backend.KindKilled
-	v.Summary = fmt.Sprintf("killed from outside with %s; not by Easel", signalName(e.Ended.Signal))
-	v.Remedy = "none needed if that was a person or a script; it is started again"
-	if e.Ended.Signal == int(syscall.SIGKILL) {
-		v.Certainty = backend.Likely
-		v.Remedy = "if nobody did that, the kernel may have: look for \"Killed process\" in dmesg or journalctl -k"
-	}
-}
-
-// faulthandler opens what Python prints about a crash.
-var faulthandler = regexp.MustCompile(`^(?:Fatal Python error: |Current thread 0x|Thread 0x)`)
-
-func judgeCrash(v *backend.Verdict, e Evidence) {
-	v.Kind = backend.KindCrash
-	v.Summary = "it crashed: " + signalName(e.Ended.Signal)
-	if e.Node != nil && *e.Node != "" {
-		v.Summary += " while node " + *e.Node + " ran"
-	}
-	if !e.Ready {
-		v.Summary += " before it was ready"
-	}
-	for _, l := range e.Lines {
-		if faulthandler.MatchString(l) || strings.HasPrefix(l, `  File "`) && len(v.Evidence) > 1 {
-			v.Evidence = append(v.Evidence, l)
-		}
-		if len(v.Evidence) > evidenceLines {
-			break
-		}
-	}
-	v.Remedy = "it is started again; if one job does this twice, a node of it (or the driver) is at fault"
-	if !e.Ready {
-		v.Remedy = "a node pack or the installed torch crashes while it loads: try worker.args = [\"--disable-all-custom-nodes\"] once to see which"
-	}
-}
-
-// judgeExit explains an end by itself of a worker that had been ready.
-func judgeExit(v *backend.Verdict, e Evidence) {
-	switch {
-	case e.Ended.ExitCode == 0 && hasLine(e.Lines, "Stopped server"):
-		v.Kind, v.Certainty = backend.KindKilled, backend.Likely
-		v.Summary = "it was asked to stop from outside (SIGINT) and did; not by Easel"
-		v.Remedy = "none needed; it is started again"
-	case e.Ended.ExitCode == 0:
-		v.Kind, v.Certainty = backend.KindUnknown, backend.Unknown
-		v.Summary = "it ended by itself with exit status 0"
-		v.Remedy = "a node or ComfyUI-Manager may have asked for that; it is started again"
-	default:
-		v.Kind, v.Certainty = backend.KindCrash, backend.Likely
-		v.Summary = fmt.Sprintf("it ended by itself with exit status %d", e.Ended.ExitCode)
-		if e.Node != nil && *e.Node != "" {
-			v.Summary += " while node " + *e.Node + " ran"
-		}
-		v.Remedy = "it is started again; its last log lines say more"
-	}
 }
 
 func judgeTimeout(v *backend.Verdict, e Evidence) cause {
@@ -260,6 +214,8 @@ type cause struct {
 	Port bool
 	// Sure says that the log names the reason.
 	Sure bool
+	// Passing says that the next start may well do.
+	Passing bool
 }
 
 // reasons are the known ways in which a start fails, most telling first. find
@@ -296,6 +252,12 @@ var reasons = []struct {
 	{regexp.MustCompile(`Found no NVIDIA driver|Torch not compiled with CUDA enabled|no CUDA-capable device|No CUDA GPUs are available`), func(_ startFacts, _ []string) cause {
 		return cause{Summary: "it finds no GPU it can use", Remedy: "check nvidia-smi and worker.gpus; without a GPU add --cpu to worker.args"}
 	}},
+	{regexp.MustCompile(`CUDA out of memory|CUDA error: out of memory`), func(_ startFacts, _ []string) cause {
+		return cause{Passing: true, Summary: "the GPU's memory was full when it started", Remedy: "see who holds it (easel gpu, nvidia-smi) and end that; another worker on the same card does this, too"}
+	}},
+	{regexp.MustCompile(`(?:CUDA|HIP) error: (.*)`), func(_ startFacts, m []string) cause {
+		return cause{Passing: true, Summary: "the GPU or its driver failed when it started: " + m[1], Remedy: "check nvidia-smi and dmesg (Xid); no kernel image means that the installed torch does not fit this card"}
+	}},
 	{regexp.MustCompile(`(?:FileNotFoundError|NotADirectoryError).*'([^']*custom_nodes)/?'`), func(_ startFacts, m []string) cause {
 		return cause{Summary: "its directory for node packs is missing", Remedy: "mkdir -p " + m[1]}
 	}},
@@ -322,7 +284,7 @@ func badStart(f startFacts) cause {
 		for i := len(tail) - 1; i >= 0; i-- {
 			if m := r.find.FindStringSubmatch(tail[i]); m != nil {
 				c := r.say(f, m)
-				c.Line, c.Hopeless, c.Sure = strings.TrimSpace(tail[i]), true, true
+				c.Line, c.Hopeless, c.Sure = strings.TrimSpace(tail[i]), !c.Passing, true
 				return c
 			}
 		}
