@@ -37,6 +37,7 @@ func (e *Engine) handler() http.Handler {
 		"GET /v1/workers":          func(*http.Request) (any, error) { return e.workerStates(), nil },
 		"POST /v1/workers/actions": e.actWorkers,
 		"GET /v1/deaths":           e.listDeaths,
+		"GET /v1/gpus/history":     func(*http.Request) (any, error) { return e.cards.History(), nil },
 		"POST /v1/uploads":         e.upload,
 		"POST /v1/reload":          e.reload,
 		"GET /debug/state":         e.debugState,

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"easel/backend"
+	"easel/backend/cards"
 	"easel/backend/dispatch"
 	"easel/backend/fault"
 	"easel/backend/jobs"
@@ -50,6 +51,7 @@ type Engine struct {
 	store   *jobs.Store
 	disp    *dispatch.Dispatcher
 	hub     *hub
+	cards   *cards.Cards
 	started backend.Time
 
 	closing context.Context // ends when no new long answers should begin
@@ -137,6 +139,7 @@ func run(o Options, log *slog.Logger, conn *keeper.Conn, hello keeper.Hello) err
 	}
 	fault.Worker(e.anyPID)
 	e.disp = dispatch.New(store, dispatch.Hooks{Progress: e.onProgress, Preview: e.onPreview, Changed: e.onRemark}, log)
+	e.cards = e.newCards()
 	e.disp.SetOptions(guardOptions(cfg, o.StateDir))
 	e.afterRestart(ctx)
 	return e.serve(ctx, close)
@@ -159,6 +162,7 @@ func (e *Engine) serve(ctx context.Context, closing func()) error {
 	g.Go(func() error { return e.relayQueue(gctx) })
 	g.Go(func() error { return e.watchKeeper(gctx) })
 	g.Go(func() error { return e.keepHouse(gctx) })
+	g.Go(func() error { return e.cards.Run(gctx) })
 	g.Go(func() error {
 		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve the control API: %w", err)

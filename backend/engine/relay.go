@@ -39,6 +39,7 @@ func (e *Engine) relayFrom(ctx context.Context, events <-chan backend.Event) {
 				job := e.dress(*ev.Job)
 				ev.Job = &job
 			}
+			e.markEvent(ev)
 			e.hub.publish(backend.Frame{Kind: backend.FrameEvent, Seq: ev.Seq, Event: &ev})
 			e.queueChanged()
 		}

@@ -32,7 +32,7 @@ func (e *Engine) status(ctx context.Context) backend.Status {
 		Gateway: backend.GatewayInfo{},
 		Workers: e.workerStates(),
 		Queue:   counts,
-		GPUs:    []backend.GPU{},
+		GPUs:    e.cards.Now(),
 		Disk:    disk(e.opts.StateDir),
 	}
 	e.mu.Lock()
@@ -49,6 +49,7 @@ func (e *Engine) notices(st backend.Status) []string {
 		out = append(out, fmt.Sprintf("the disk of %s has only %d MiB left: make room before pictures are lost", st.Disk.Path, st.Disk.Free>>20))
 	}
 	out = append(out, e.disp.Notices()...)
+	out = append(out, e.cards.Notes()...)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return append(out, e.remarks...)

@@ -29,6 +29,7 @@ func (e *Engine) events(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	sub := e.hub.subscribe(q.Get("previews") == "1")
 	defer e.hub.leave(sub)
+	e.cards.Wake()
 	after, err := strconv.ParseInt(q.Get("after"), 10, 64)
 	resume := q.Has("after") && err == nil
 	w.Header().Set("Content-Type", "text/event-stream")
@@ -95,6 +96,7 @@ func (e *Engine) begin(ctx context.Context, s *sse, resume bool, after int64) (i
 		{Kind: backend.FrameWorkers, Workers: st.Workers},
 		{Kind: backend.FrameQueue, Queue: &st.Queue},
 		{Kind: backend.FrameNotices, Notices: st.Notices},
+		{Kind: backend.FrameGPUs, GPUs: st.GPUs},
 	} {
 		if err := s.frame(f); err != nil {
 			return 0, err
@@ -119,9 +121,13 @@ func (e *Engine) snapshot(ctx context.Context) (backend.Snapshot, error) {
 	if err != nil {
 		return backend.Snapshot{}, err
 	}
-	return backend.Snapshot{
+	snap := backend.Snapshot{
 		Seq: o.Seq, Status: e.status(ctx), Jobs: e.dressAll(o.Jobs), Recent: e.dressAll(o.Recent), Deaths: o.Deaths,
-	}, nil
+	}
+	if h := e.cards.History(); len(h.Cards)+len(h.Marks) > 0 {
+		snap.GPUHistory = &h
+	}
+	return snap, nil
 }
 
 // sse writes Server-Sent Events.

@@ -46,10 +46,12 @@ type worker struct {
 	mu     sync.Mutex
 	launch string // that info belongs to
 	info   *workflow.ObjectInfo
+	marked string // the launch that was last seen, for the cards' time line
 }
 
-// specs says which workers a configuration asks for.
-func specs(cfg config.Config, o Options) []wk.Spec {
+// specs says which workers a configuration asks for. names are the cards' UUIDs by
+// index, as far as they are known.
+func specs(cfg config.Config, o Options, names map[int]string) []wk.Spec {
 	base := wk.Spec{
 		ID: "cpu", StateDir: o.StateDir, ComfyUI: cfg.Worker.ComfyUI, Python: cfg.Worker.Python, Command: cfg.Worker.Command,
 		Args: cfg.Worker.Args, Data: cfg.Worker.Data, Port: cfg.Worker.Port, Environ: o.Environ,
@@ -68,14 +70,14 @@ func specs(cfg config.Config, o Options) []wk.Spec {
 		base.ID = "gpu0"
 		if len(cfg.Worker.GPUs) == 1 {
 			base.ID = "gpu" + strconv.Itoa(cfg.Worker.GPUs[0])
-			base.GPU = pin(cfg.Worker.GPUs[0])
+			base.GPU = pin(cfg.Worker.GPUs[0], names, true)
 		}
 		return []wk.Spec{base}
 	}
 	var list []wk.Spec
 	for _, n := range cfg.Worker.GPUs {
 		s := base
-		s.ID, s.GPU = "gpu"+strconv.Itoa(n), strconv.Itoa(n)
+		s.ID, s.GPU = "gpu"+strconv.Itoa(n), pin(n, names, false)
 		s.Port, s.Sibling = 0, len(list) > 0
 		list = append(list, s)
 	}
@@ -85,15 +87,6 @@ func specs(cfg config.Config, o Options) []wk.Spec {
 // onCPU reports whether a worker is told to use no card.
 func onCPU(w config.Worker) bool {
 	return slices.Contains(w.Args, "--cpu") || slices.Contains(strings.Fields(w.Command), "--cpu")
-}
-
-// pin is the card of a single worker. Card 0 of a box with one needs no pin, and
-// a box without any must not get one.
-func pin(n int) string {
-	if n == 0 {
-		return ""
-	}
-	return strconv.Itoa(n)
 }
 
 // setUpWorkers makes the workers, adopts those that run, and starts the others.
@@ -111,7 +104,7 @@ func (e *Engine) setUpWorkers(ctx context.Context, g *errgroup.Group) {
 		g.Go(func() error { fn(ctx); return nil })
 	}
 	known := map[string]bool{}
-	list := specs(e.config(), e.opts)
+	list := specs(e.config(), e.opts, e.cardNames(ctx, e.config()))
 	if e.undecided() {
 		list = nil
 		e.looking.Store(true)
@@ -149,7 +142,7 @@ func (e *Engine) decide(ctx context.Context) {
 		return
 	}
 	if len(found) == 0 {
-		e.addWorker(e.newWorker(specs(e.config(), e.opts)[0]))
+		e.addWorker(e.newWorker(specs(e.config(), e.opts, nil)[0]))
 		return
 	}
 	where := found[0].Dir
@@ -223,6 +216,7 @@ func (e *Engine) settleUnknown(ctx context.Context, known map[string]bool) {
 // onWorker passes on a change of a worker's state.
 func (e *Engine) onWorker(w *worker) {
 	e.disp.Changed(w.id)
+	e.markWorker(w)
 	e.tellWorkers()
 }
 
@@ -234,6 +228,7 @@ func (e *Engine) onDeath(w *worker, v backend.Verdict) {
 	if err := e.store.AddDeath(ctx, v); err != nil {
 		e.log.Error("record the end of a worker", "err", err)
 	}
+	e.markDeath(w, v)
 	e.disp.Ended(w.id, v)
 }
 
@@ -449,7 +444,7 @@ func (e *Engine) reconfigure(ctx context.Context) (begun []*worker, err error) {
 	old := slices.Clone(e.workers)
 	e.mu.Unlock()
 	e.disp.SetOptions(guardOptions(cfg, e.opts.StateDir))
-	want := specs(cfg, e.opts)
+	want := specs(cfg, e.opts, e.cardNames(ctx, cfg))
 	if e.undecided() && len(old) == 0 {
 		return nil, backend.Fail(backend.FailWorker, "no worker is configured", "easel use DIR, easel use URL or easel use sketch")
 	}
