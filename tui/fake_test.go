@@ -237,6 +237,20 @@ func testGPU(i int) backend.GPU {
 	return backend.GPU{
 		Index: 0, Name: "NVIDIA A10", MemoryUsed: ptr(int64(21_260_088_115)), MemoryTotal: ptr(int64(24_159_191_040)),
 		Utilisation: ptr(90 + math.Mod(f*7, 9)), Temperature: ptr(70 + math.Mod(f, 3)), Power: ptr(140 + math.Mod(f*5, 11)), Source: "nvml",
+		Throttle: []string{"power cap"},
+		Processes: []backend.GPUProcess{
+			{PID: 9100, Name: "python3 train.py", User: "bob", Memory: ptr(int64(1_288_490_188))},
+			{PID: 4712, Name: "python main.py", User: "ann", Memory: ptr(int64(19_434_727_000)), Ours: true, Worker: "gpu0"},
+		},
+	}
+}
+
+// testMarks is what happened on the card in the last minutes.
+func testMarks() []backend.GPUMark {
+	return []backend.GPUMark{
+		{At: ago(5 * time.Minute), Kind: backend.MarkJob, Text: "upscale", Worker: "gpu0"},
+		{At: ago(170 * time.Second), Kind: backend.MarkOOM, Text: "CUDA out of memory", Worker: "gpu0"},
+		{At: ago(40 * time.Second), Kind: backend.MarkJob, Text: "wan-vace-t2v", Worker: "gpu0"},
 	}
 }
 
@@ -437,6 +451,7 @@ func inBubble(t *testing.T, w, h int, fn func(d *drive, f *fake)) {
 		d.send(linkMsg{connected: true}, framesMsg{frames: []backend.Frame{{Kind: backend.FrameSnapshot, Seq: 100, Snapshot: sn}}})
 		d.send(framesMsg{frames: []backend.Frame{
 			{Kind: backend.FrameGPUs, GPUs: []backend.GPU{testGPU(1)}},
+			{Kind: backend.FrameMarks, Marks: testMarks()},
 			{Kind: backend.FramePreview, Preview: &backend.Preview{Job: sn.Jobs[0].ID, MIME: "image/png", Data: testPNG(96, 96, 1)}},
 		}})
 		d.wait(time.Second)

@@ -133,7 +133,11 @@ func (e *Engine) markEvent(ev backend.Event) {
 	}
 	switch ev.Kind {
 	case backend.EventStarted:
-		e.cards.Mark(backend.GPUMark{At: ev.At, Kind: backend.MarkJob, Text: ev.Job.Name, Job: ev.JobID})
+		m := backend.GPUMark{At: ev.At, Kind: backend.MarkJob, Text: ev.Job.Name, Job: ev.JobID}
+		if n := len(ev.Job.Attempts); n > 0 {
+			m.Worker = ev.Job.Attempts[n-1].Worker
+		}
+		e.cards.Mark(m)
 	case backend.EventAttempt:
 		if n := len(ev.Job.Attempts); n > 0 {
 			if v := ev.Job.Attempts[n-1].Verdict; v != nil && v.Kind == backend.KindCUDAOOM {

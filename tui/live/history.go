@@ -1,6 +1,7 @@
 package live
 
 import (
+	"slices"
 	"time"
 
 	"easel/backend"
@@ -54,6 +55,37 @@ func (s *State) setGPUs(gs []backend.GPU, now time.Time) {
 	}
 }
 
+// seed replaces the history by what the engine has kept. Its bins are put relative
+// to now: its clock may be that of another box.
+func (s *State) seed(h *backend.GPUHistory, gs []backend.GPU, now time.Time) {
+	if h == nil {
+		return
+	}
+	s.Marks = h.Marks
+	s.history = map[int]*series{}
+	step := time.Duration(h.StepS * float64(time.Second))
+	for _, c := range h.Cards {
+		var g backend.GPU // what the card has of memory
+		if i := slices.IndexFunc(gs, func(g backend.GPU) bool { return g.Index == c.Index }); i >= 0 {
+			g.MemoryTotal = gs[i].MemoryTotal
+		}
+		r := &series{}
+		for i := range c.Utilisation {
+			g.Utilisation, g.MemoryUsed = c.Utilisation[i], nil
+			if i < len(c.MemoryUsed) && c.MemoryUsed[i] != nil {
+				used := int64(*c.MemoryUsed[i])
+				g.MemoryUsed = &used
+			}
+			if v, ok := load(g); ok {
+				r.add(v, now.Add(-time.Duration(len(c.Utilisation)-1-i)*step))
+			}
+		}
+		if r.bin != 0 {
+			s.history[c.Index] = r
+		}
+	}
+}
+
 // load is how busy a card is (0–1): its utilisation, else its memory.
 func load(g backend.GPU) (float64, bool) {
 	switch {
@@ -75,4 +107,10 @@ func (s *State) History(index int) []float64 {
 	out := make([]float64, bins)
 	copy(out, r.val[:])
 	return out
+}
+
+// BinsAgo is how many bins of History lie between the newest and the one of t;
+// negative for the future.
+func BinsAgo(t, now time.Time) int {
+	return int(now.UnixNano()/int64(binLength) - t.UnixNano()/int64(binLength))
 }

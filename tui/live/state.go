@@ -45,6 +45,7 @@ type State struct {
 	Workers []backend.Worker
 	Queue   backend.QueueCounts
 	GPUs    []backend.GPU
+	Marks   []backend.GPUMark // of the cards' time line, oldest first
 	Notices []string
 
 	Running []backend.Job // oldest first
@@ -107,6 +108,8 @@ func (s *State) Apply(f backend.Frame, now time.Time) {
 		}
 	case backend.FrameGPUs:
 		s.setGPUs(f.GPUs, now)
+	case backend.FrameMarks:
+		s.Marks = f.Marks
 	case backend.FrameNotices:
 		s.Notices = f.Notices
 	case backend.FrameStopping:
@@ -133,6 +136,7 @@ func (s *State) snapshot(sn *backend.Snapshot, now time.Time) {
 		}
 	}
 	s.Recent = slices.Clone(sn.Recent)
+	s.seed(sn.GPUHistory, sn.Status.GPUs, now)
 	s.setGPUs(sn.Status.GPUs, now)
 	s.dropPreviews()
 	if s.Queue.Queued+s.Queue.Held > len(s.Waiting) {

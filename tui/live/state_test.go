@@ -100,3 +100,35 @@ func TestHistoryIsInBinsOfTenSeconds(t *testing.T) {
 		t.Errorf("after an hour of silence the bins are %v", h[len(h)-3:])
 	}
 }
+
+func TestASnapshotBringsTheHistoryOfTheCards(t *testing.T) {
+	s := New("box", t0)
+	util := make([]*float64, 120)
+	for i := range util {
+		if i >= 60 {
+			v := float64(i)
+			util[i] = &v
+		}
+	}
+	mem, total := 5.0, int64(10)
+	onlyMemory := make([]*float64, 120)
+	onlyMemory[119] = &mem
+	sn := &backend.Snapshot{
+		Status: backend.Status{GPUs: []backend.GPU{{Index: 1, MemoryTotal: &total}}},
+		GPUHistory: &backend.GPUHistory{
+			StepS: 5, To: backend.At(t0.Add(-time.Hour)), // another clock
+			Cards: []backend.GPUSeries{{Index: 0, Utilisation: util}, {Index: 1, Utilisation: make([]*float64, 120), MemoryUsed: onlyMemory}},
+			Marks: []backend.GPUMark{{Kind: backend.MarkOOM}},
+		},
+	}
+	at := t0.Add(5 * time.Second)
+	s.Apply(backend.Frame{Kind: backend.FrameSnapshot, Snapshot: sn}, at)
+	h := s.History(0)
+	if n := len(h); n != 60 || h[29] != -1 || h[30] != 0.605 || h[n-1] != 1.185 || s.History(1)[59] != 0.5 || len(s.Marks) != 1 {
+		t.Errorf("%v %v", h, s.Marks)
+	}
+	s.Apply(backend.Frame{Kind: backend.FrameMarks, Marks: []backend.GPUMark{{}, {}}}, at)
+	if len(s.Marks) != 2 || BinsAgo(t0.Add(-20*time.Second), at) != 2 {
+		t.Error("marks")
+	}
+}

@@ -11,9 +11,10 @@ import "easel/tui/live"
 //	recent lines
 type layout struct {
 	w, split int
-	gpus     int // lines of cards
-	workers  int // lines of workers
-	top      int // gpus + workers
+	gpus     int  // lines of cards
+	details  bool // cards have a second line
+	workers  int  // lines of workers
+	top      int  // gpus + workers
 	body     int
 	recent   int
 	note     int // lines of the now pane above its picture
@@ -33,9 +34,12 @@ func (m *Model) plan() layout {
 	l := layout{w: m.w, split: m.w * 56 / 100, note: noteLines}
 	l.gpus = max(1, min(len(s.GPUs), maxGPUs))
 	l.workers = len(m.workerLines(max(m.w-4, 1)))
-	if room := min(headerRoom, max(m.h/3, 2)); l.gpus+l.workers > room {
+	room := min(headerRoom, max(m.h/3, 2))
+	if l.gpus+l.workers > room {
 		l.workers = max(room-l.gpus, 1)
 		l.gpus = max(min(l.gpus, room-l.workers), 1)
+	} else if more := m.detailed(); len(s.GPUs) <= maxGPUs && l.gpus+more+l.workers <= room {
+		l.gpus, l.details = l.gpus+more, more > 0
 	}
 	l.top = l.gpus + l.workers
 	rest := max(m.h-l.top-2, 2)

@@ -1,7 +1,6 @@
 package home
 
 import (
-	"strconv"
 	"strings"
 
 	"charm.land/lipgloss/v2"
@@ -35,68 +34,13 @@ func (m *Model) View() string {
 func (m *Model) header() []string {
 	t, w := m.env.Theme, m.w
 	var lines []string
-	for _, l := range widget.Lines(m.gpuLines(w-4), m.lay.gpus) {
+	for _, l := range widget.Lines(m.gpuLines(w-4, m.lay.details), m.lay.gpus) {
 		lines = append(lines, widget.Row(t, l, w))
 	}
 	for _, l := range widget.Lines(m.workerLines(w-4), m.lay.workers) {
 		lines = append(lines, widget.Row(t, l, w))
 	}
 	return lines
-}
-
-func (m *Model) gpuLines(w int) []string {
-	t, s := m.env.Theme, m.env.State
-	if len(s.GPUs) == 0 {
-		say := text.T("no GPU seen")
-		if !s.Have {
-			say = text.T("not known yet")
-		}
-		return []string{t.Title.Render("GPU") + "  " + t.Muted.Render(say)}
-	}
-	var lines []string
-	for _, g := range s.GPUs {
-		lines = append(lines, m.gpuLine(g, w))
-	}
-	return lines
-}
-
-// gpuLine is one card: name, history, memory, use, temperature, power. Figures
-// have fixed widths, so that they do not jump.
-func (m *Model) gpuLine(g backend.GPU, w int) string {
-	t := m.env.Theme
-	figures := gpuFigures(g)
-	name := t.Title.Render("GPU "+strconv.Itoa(g.Index)) + "  " + t.Strong.Render(widget.CutMiddle(widget.Clean(g.Name), 28))
-	if g.Note != "" {
-		name += "  " + t.Warn.Render(widget.Clean(g.Note))
-	}
-	room := w - widget.Width(name) - widget.Width(figures) - 4
-	spark := ""
-	if room >= 8 {
-		spark = t.Accent.Render(widget.Spark(m.env.State.History(g.Index), min(room, 60)))
-	}
-	return widget.Spread(name, spark+"  "+figures, w)
-}
-
-// gpuFigures is the figures of a card. They are in one style, without colour: they
-// change at every sample, and each change of style is bytes on a slow line.
-func gpuFigures(g backend.GPU) string {
-	var parts []string
-	add := func(v string, width int, u string) {
-		parts = append(parts, widget.FitRight(v, width)+" "+u)
-	}
-	if g.MemoryUsed != nil && g.MemoryTotal != nil {
-		add(widget.GiB(*g.MemoryUsed)+" / "+widget.GiB(*g.MemoryTotal), 11, "GiB")
-	}
-	if g.Utilisation != nil {
-		add(strconv.Itoa(int(*g.Utilisation+0.5)), 3, "%")
-	}
-	if g.Temperature != nil {
-		add(strconv.Itoa(int(*g.Temperature+0.5)), 3, "°C")
-	}
-	if g.Power != nil {
-		add(strconv.Itoa(int(*g.Power+0.5)), 3, "W")
-	}
-	return strings.Join(parts, "  ")
 }
 
 // workerLines says how the workers are, one or two lines each, and what there is
