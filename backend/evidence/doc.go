@@ -69,7 +69,9 @@ type OOMKill struct {
 	// Group names the memory cgroup whose limit was reached; "" when the whole
 	// machine was out of memory, or that line was not seen.
 	Group string
-	Text  string // the line
+	// Task names the memory cgroup of the process, "" when unknown.
+	Task string
+	Text string // the line
 }
 
 // Xid is a fault of an NVIDIA card that the kernel log tells of.
@@ -92,11 +94,11 @@ var (
 // OOMKills finds the kills among kernel lines, oldest first.
 func OOMKills(lines []KernelLine) []OOMKill {
 	var out []OOMKill
-	group := map[int]string{}
+	group, task := map[int]string{}, map[int]string{}
 	for _, l := range lines {
 		if m := oomSummary.FindStringSubmatch(l.Text); m != nil {
 			pid, _ := strconv.Atoi(m[4])
-			group[pid] = m[2]
+			group[pid], task[pid] = m[2], m[3]
 			continue
 		}
 		pid, name := "", ""
@@ -108,7 +110,7 @@ func OOMKills(lines []KernelLine) []OOMKill {
 			continue
 		}
 		n, _ := strconv.Atoi(pid)
-		out = append(out, OOMKill{At: l.At, PID: n, Name: name, Group: group[n], Text: l.Text})
+		out = append(out, OOMKill{At: l.At, PID: n, Name: name, Group: group[n], Task: task[n], Text: l.Text})
 	}
 	return out
 }

@@ -25,6 +25,9 @@ func SystemOOMKills() int64 { return -1 }
 // UsageOf knows nothing here.
 func UsageOf([]int) Usage { return Usage{} }
 
+// Program is not known here.
+func Program(int) string { return "" }
+
 // FirstPIDs is false: there is no kernel log to compare with.
 func FirstPIDs() bool { return false }
 

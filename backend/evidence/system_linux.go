@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -77,6 +78,16 @@ func cpuOf(pid int) (time.Duration, bool) {
 		sum += n
 	}
 	return time.Duration(sum) * clockTick, true
+}
+
+// Program is the file name of the program that a process runs, "" when unknown. It
+// is not what the process calls itself: that of a script is its interpreter.
+func Program(pid int) string {
+	link, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe")
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(strings.TrimSuffix(link, " (deleted)"))
 }
 
 // FirstPIDs reports whether pids mean here what they mean in the kernel log: false

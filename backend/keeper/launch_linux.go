@@ -104,8 +104,8 @@ func (k *keeper) fork(l *Launch) (int, error) {
 // to run it.
 func (k *keeper) adjust(pid int, l *Launch) {
 	if l.Cgroup != "" { // first, so that little of its memory counts elsewhere
-		if err := os.WriteFile(filepath.Join(l.Cgroup, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
-			k.log.Warn("cannot move a worker to its cgroup", "pid", pid, "cgroup", l.Cgroup, "err", err)
+		if err := process.MoveToCgroup(pid, l.Cgroup); err != nil {
+			k.log.Warn("a worker stays in the cgroup of the keeper", "err", err)
 		}
 	}
 	if l.CoreZero {

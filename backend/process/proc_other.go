@@ -16,6 +16,9 @@ func Alive(int, uint64) bool { return false }
 // Descendants says that this works on Linux only.
 func Descendants(int) ([]int, error) { return nil, ErrLinuxOnly }
 
+// MoveToCgroup says that this works on Linux only.
+func MoveToCgroup(int, string) error { return ErrLinuxOnly }
+
 // Session says that this works on Linux only.
 func Session(int) ([]int, error) { return nil, ErrLinuxOnly }
 

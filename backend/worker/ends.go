@@ -33,7 +33,7 @@ func judgeKill(v *backend.Verdict, e Evidence, end ending) {
 	case end.pid != 0:
 		pids = append(pids, end.pid)
 	case end.via != "" && e.Machine != nil: // a wrapper: one of its children
-		pids = append(pids, e.Machine.PIDs...)
+		pids = append(pids, e.Machine.inside()...)
 	}
 	o := oomOf(e.Machine, pids)
 	if o.certainty != "" {

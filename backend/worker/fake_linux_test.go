@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,7 +13,6 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -75,7 +75,17 @@ func fakeComfy(mode string) int {
 			time.Sleep(100 * time.Millisecond)
 		}
 	case "deaf":
-		signal.Ignore(syscall.SIGINT, syscall.SIGTERM)
+		signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGABRT)
+	case "stacks": // as Python does with PYTHONFAULTHANDLER
+		abort := make(chan os.Signal, 1)
+		signal.Notify(abort, syscall.SIGABRT)
+		go func() {
+			<-abort
+			_ = syscall.Exec("/bin/sh", []string{"sh", "-c", "cat " + os.Getenv("FAKE_STACKS") + " >&2; kill -ABRT $$"}, os.Environ())
+		}()
+	case "pack-exit":
+		fmt.Fprintln(os.Stderr, "[Prompt Server] web root: /x/web")
+		return 7
 	case "grandchild":
 		c := exec.Command("sleep", "300")
 		if err := c.Start(); err != nil {
@@ -85,6 +95,21 @@ func fakeComfy(mode string) int {
 	}
 	fmt.Fprint(os.Stderr, "\nImport times for custom nodes:\n   0.0 seconds: /x/custom_nodes/quick\n   1.5 seconds (IMPORT FAILED): /x/custom_nodes/slow\n\n")
 	return serveComfy(mode, port)
+}
+
+// eat takes more memory than the cgroups of these tests have. It ends by itself
+// where no limit holds it, so that no machine is ever emptied.
+func eat() {
+	var all [][]byte
+	for range 512 {
+		b := make([]byte, 1<<20)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		all = append(all, b)
+	}
+	fmt.Fprintln(os.Stderr, "nothing held it at", len(all), "MiB")
+	os.Exit(99)
 }
 
 func must[T any](v T, err error) T {
@@ -127,6 +152,13 @@ func serveComfy(mode, port string) int {
 		var n int
 		_, _ = fmt.Sscan(r.URL.Query().Get("status"), &n)
 		exit <- n
+	})
+	mux.HandleFunc("/sh", func(_ http.ResponseWriter, r *http.Request) { // this process becomes a shell
+		_ = syscall.Exec("/bin/sh", []string{"sh", "-c", r.URL.Query().Get("run")}, os.Environ())
+	})
+	mux.HandleFunc("/eat", func(http.ResponseWriter, *http.Request) { eat() })
+	mux.HandleFunc("/child", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, exec.Command("/bin/sh", "-c", r.URL.Query().Get("run")).Run())
 	})
 	mux.HandleFunc("/say", func(_ http.ResponseWriter, r *http.Request) { fmt.Fprint(os.Stderr, r.URL.Query().Get("text")) })
 	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) {
@@ -183,7 +215,7 @@ func fakeSpec(t *testing.T, mode string) Spec {
 	}
 	return Spec{
 		ID: "gpu0", StateDir: t.TempDir(), ComfyUI: checkout(t), Python: exe, NoCgroup: true,
-		Environ: append(os.Environ(), "FAKE_COMFY="+mode),
+		Environ: append(os.Environ(), "FAKE_COMFY="+mode, "GORACE=atexit_sleep_ms=0"),
 	}
 }
 
@@ -197,6 +229,7 @@ type testSpawner struct {
 	ended  []keeper.Ended
 	acked  map[string]bool
 	starts int
+	groups []string // cgroups made for launches
 	sent   []syscall.Signal
 	began  time.Time // when the last process was started
 	gone   time.Time // when the last one had ended
@@ -215,6 +248,14 @@ func newSpawner(t *testing.T) *testSpawner {
 		defer s.mu.Unlock()
 		for _, p := range s.procs {
 			_ = syscall.Kill(-p.living.PID, syscall.SIGKILL)
+		}
+		for _, dir := range s.groups {
+			for range 100 { // until what is in it has ended
+				if err := syscall.Rmdir(dir); err == nil || errors.Is(err, syscall.ENOENT) {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
 		}
 	})
 	return s
@@ -242,7 +283,8 @@ func (s *testSpawner) Start(_ context.Context, l keeper.Launch) (keeper.Living, 
 	}
 	s.starts++
 	if l.Cgroup != "" {
-		_ = os.WriteFile(filepath.Join(l.Cgroup, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0)
+		_ = process.MoveToCgroup(cmd.Process.Pid, l.Cgroup)
+		s.groups = append(s.groups, l.Cgroup)
 	}
 	ticks, _ := process.StartTicks(cmd.Process.Pid)
 	p := &testProc{cmd: cmd, living: keeper.Living{Launch: l.ID, PID: cmd.Process.Pid, StartTicks: ticks, Started: time.Now()}}

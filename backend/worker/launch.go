@@ -202,7 +202,8 @@ func (m *Manager) attend(ctx context.Context, cur *launch, offset int64) {
 	m.mu.Unlock()
 	m.wg.Add(3)
 	go func() { defer m.wg.Done(); cur.watch.run(ctx) }()
-	go func() { defer m.wg.Done(); cur.follow.run(ctx, r.rec.Log) }()
+	path := r.rec.Log // not read there: Run goes on meanwhile
+	go func() { defer m.wg.Done(); cur.follow.run(ctx, path) }()
 	go func() { defer m.wg.Done(); m.probe(ctx, cur.id, c, cur.hint) }()
 }
 

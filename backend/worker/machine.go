@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"time"
 
@@ -56,6 +57,12 @@ func (m Moved) kills() int64 {
 // known reports whether the counter could be read at both times.
 func (m Moved) known() bool { return m.Before >= 0 && m.After >= 0 }
 
+// holds reports whether a cgroup that the kernel names is this one. The kernel names
+// it from the real root, which need not be the one that is visible here.
+func (m Moved) holds(name string) bool {
+	return name != "" && path.Base(name) == path.Base(m.Path)
+}
+
 func (m Moved) String() string {
 	where := "cgroup " + m.Path
 	if m.Path == "" {
@@ -99,7 +106,11 @@ func oomOf(m *Machine, pids []int) oom {
 		return oom{}
 	}
 	if k, ok := m.named(pids); ok {
-		o := oom{certainty: backend.Certain, by: "the kernel", had: m.fullness(k.Group), evidence: []string{"kernel log: " + k.Text}}
+		had := m.fullness(k.Group)
+		if k.Group == "" {
+			had = m.machineFullness()
+		}
+		o := oom{certainty: backend.Certain, by: "the kernel", had: had, evidence: []string{"kernel log: " + k.Text}}
 		if m.Own != nil && m.Own.kills() > 0 {
 			o.evidence = append(o.evidence, m.Own.String())
 		}
@@ -126,6 +137,18 @@ func (m *Machine) named(pids []int) (evidence.OOMKill, bool) {
 	return m.Kills[i], true
 }
 
+// inside are the processes of the worker, those that the kernel killed in its own
+// cgroup among them.
+func (m *Machine) inside() []int {
+	pids := slices.Clone(m.PIDs)
+	for _, k := range m.Kills {
+		if m.Own != nil && m.Own.holds(k.Task) {
+			pids = append(pids, k.PID)
+		}
+	}
+	return pids
+}
+
 // ownKill reads the counter of the worker's own cgroup.
 func (m *Machine) ownKill(pids []int) oom {
 	n := m.Own.kills()
@@ -135,7 +158,7 @@ func (m *Machine) ownKill(pids []int) oom {
 	var others []string
 	if m.FirstPIDs {
 		for _, k := range m.Kills {
-			if slices.Contains(m.PIDs, k.PID) && !slices.Contains(pids, k.PID) {
+			if m.Own.holds(k.Task) && !slices.Contains(pids, k.PID) {
 				others = append(others, "kernel log: "+k.Text)
 			}
 		}
@@ -175,7 +198,7 @@ func (m *Machine) sharedKill() oom {
 
 // fullness says how full the memory was that ran out: that of the named cgroup, or
 // of the innermost one with a limit that was nearly reached, or the machine's.
-func (m *Machine) fullness(path string) string {
+func (m *Machine) fullness(group string) string {
 	var all []Moved
 	if m.Own != nil {
 		all = append(all, *m.Own)
@@ -183,14 +206,19 @@ func (m *Machine) fullness(path string) string {
 	all = append(all, m.Shared...)
 	for _, g := range all {
 		used := max(g.Usage, min(m.RSS, g.Limit))
-		if g.Limit > 0 && (path != "" && g.Path == path || path == "" && used > g.Limit-g.Limit/8) {
+		if g.Limit > 0 && (g.holds(group) || group == "" && used > g.Limit-g.Limit/8) {
 			return fmt.Sprintf("the cgroup had %s of %s", gib(min(used, g.Limit)), gib(g.Limit))
 		}
 	}
-	if m.Total > 0 && m.Free >= 0 {
-		return fmt.Sprintf("the machine had %s of %s in use", gib(m.Total-m.Free), gib(m.Total))
+	return m.machineFullness()
+}
+
+// machineFullness says how full the memory of the machine was, "" when unknown.
+func (m *Machine) machineFullness() string {
+	if m.Total <= 0 || m.Free < 0 {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("the machine had %s of %s in use", gib(m.Total-m.Free), gib(m.Total))
 }
 
 // figures are the memory figures just before, for any end.

@@ -25,7 +25,7 @@ var shellWords = map[string]syscall.Signal{
 
 // shellLine is such a line: of bash "run.sh: line 54: 531285 Killed   python -u
 // main.py", of dash "Killed", of zsh "zsh: killed     python".
-var shellLine = regexp.MustCompile(`^(?:[^\s:]+: )?(?:line \d+: )?(?:(\d+) )?(?i:(Killed|Segmentation fault|Aborted|Bus error|Illegal instruction|Floating point exception|Terminated))(?: +\(core dumped\))?(?:\s+(\S.*))?$`)
+var shellLine = regexp.MustCompile(`^(?:[^\s:]+: )?(?:line \d+: )? *(?:(\d+) )?(?i:(Killed|Segmentation fault|Aborted|Bus error|Illegal instruction|Floating point exception|Terminated))(?: +\(core dumped\))?(?:\s+(\S.*))?$`)
 
 // wrapped are the exit statuses by which a wrapper passes on a signal.
 var wrapped = []syscall.Signal{
@@ -42,7 +42,11 @@ func endingOf(e Evidence) ending {
 	if e.Ended.Signal != 0 {
 		return ending{signal: e.Ended.Signal}
 	}
-	line, sig, pid := lastShellLine(e.Lines)
+	var ours []int
+	if e.Machine != nil {
+		ours = e.Machine.PIDs
+	}
+	line, sig, pid := lastShellLine(e.Lines, ours)
 	code := e.Ended.ExitCode
 	if i := slices.Index(wrapped, syscall.Signal(code-128)); code > 128 && i >= 0 {
 		out := ending{signal: int(wrapped[i]), via: "exit status " + strconv.Itoa(code) + " is how a shell reports " + signalName(int(wrapped[i]))}
@@ -58,8 +62,9 @@ func endingOf(e Evidence) ending {
 }
 
 // lastShellLine finds such a line among the last three of the log that are not
-// empty. One that names a command must name Python or ComfyUI.
-func lastShellLine(lines []string) (line string, signal, pid int) {
+// empty. One that names a command must name Python or ComfyUI, or one of the pids
+// that are known to be the worker's.
+func lastShellLine(lines []string, ours []int) (line string, signal, pid int) {
 	seen := 0
 	for i := len(lines) - 1; i >= 0 && seen < 3; i-- {
 		text := strings.TrimSpace(lines[i])
@@ -71,11 +76,11 @@ func lastShellLine(lines []string) (line string, signal, pid int) {
 		if m == nil {
 			continue
 		}
+		pid, _ = strconv.Atoi(m[1])
 		command := strings.ToLower(m[3])
-		if command != "" && !strings.Contains(command, "python") && !strings.Contains(command, "main") && !strings.Contains(command, "comfy") {
+		if command != "" && !slices.Contains(ours, pid) && !strings.Contains(command, "python") && !strings.Contains(command, "main") && !strings.Contains(command, "comfy") {
 			continue
 		}
-		pid, _ = strconv.Atoi(m[1])
 		return text, int(shellWords[strings.ToLower(m[2])]), pid
 	}
 	return "", 0, 0

@@ -86,14 +86,27 @@ type dump struct {
 	threads []thread
 }
 
-// readDump finds the last dump in the log; ok is false when there is none.
-func readDump(lines []string) (dump, bool) {
-	from := -1
-	for i := len(lines) - 1; i >= 0 && from < 0; i-- {
+// dumpStart is where the last dump begins, -1 when there is none.
+func dumpStart(lines []string) int {
+	for i := len(lines) - 1; i >= 0; i-- {
 		if fatalLine.MatchString(lines[i]) {
-			from = i
+			return i
 		}
 	}
+	return -1
+}
+
+// beforeDump are the lines before the last dump.
+func beforeDump(lines []string) []string {
+	if from := dumpStart(lines); from >= 0 {
+		return lines[:from]
+	}
+	return lines
+}
+
+// readDump finds the last dump in the log; ok is false when there is none.
+func readDump(lines []string) (dump, bool) {
+	from := dumpStart(lines)
 	if from < 0 {
 		return dump{}, false
 	}

@@ -97,7 +97,11 @@ func judge(e Evidence) (backend.Verdict, cause) {
 	if v.Kind != backend.KindAsked {
 		v.Evidence = append(v.Evidence, e.Machine.figures()...)
 	}
-	v.Evidence = append(v.Evidence, lastLines(e.Lines)...)
+	lines := e.Lines
+	if end.signal != 0 { // what matters of the stacks is in the verdict already
+		lines = beforeDump(lines)
+	}
+	v.Evidence = append(v.Evidence, lastLines(lines)...)
 	return v, c
 }
 
@@ -119,7 +123,7 @@ func how(e keeper.Ended) string {
 		s += fmt.Sprintf(", %s after its start", e.At.Sub(e.Started).Round(100*time.Millisecond))
 	}
 	if e.MaxRSS > 0 {
-		s += fmt.Sprintf(", at most %.1f GiB of memory", float64(e.MaxRSS)/(1<<30))
+		s += ", at most " + gib(e.MaxRSS) + " of memory"
 	}
 	return s
 }
@@ -164,12 +168,20 @@ func judgeStart(v *backend.Verdict, e Evidence) cause {
 	return c
 }
 
+// lineLength is how much of a line a verdict keeps, in runes.
+const lineLength = 300
+
+// lastLines are the last lines of the log that say something.
 func lastLines(lines []string) []string {
 	var out []string
 	for _, l := range lines {
-		if strings.TrimSpace(l) != "" {
-			out = append(out, l)
+		if strings.TrimSpace(l) == "" {
+			continue
 		}
+		if r := []rune(l); len(r) > lineLength {
+			l = string(r[:lineLength]) + "…"
+		}
+		out = append(out, l)
 	}
 	if len(out) > evidenceLines {
 		out = out[len(out)-evidenceLines:]

@@ -72,9 +72,7 @@ func newWatch(pid int, ticks uint64, own evidence.Group, kills int64, gone bool)
 	default:
 		w.groups, w.own = groups, own.Dir != "" && len(groups) > 0 && groups[0] == own
 	}
-	if i, err := process.Stat(pid); err == nil {
-		w.shell = isShell(i.Name)
-	}
+	w.shell = isShell(evidence.Program(pid))
 	return w
 }
 
@@ -115,6 +113,7 @@ func (w *watch) sample(tree bool) {
 	}
 	if pids != nil && process.Alive(w.pid, w.ticks) {
 		w.pids = pids
+		w.shell = isShell(evidence.Program(w.pid))
 	}
 	s := w.read(time.Now())
 	s.vram = vram
