@@ -110,7 +110,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.host, "host", env(a.environ, "EASEL_HOST"), "the engine of another box, over ssh: `ssh://user@box`")
 	root.AddCommand(
 		a.serveCmd(), a.stopCmd(), a.statusCmd(), a.runCmd(), a.jobsCmd(), a.workerCmd(), a.gpuCmd(), a.outputsCmd(),
-		a.useCmd(), a.configCmd(), a.doctorCmd(), a.versionCmd(), a.sketchCmd(), a.dialStdioCmd(),
+		a.useCmd(), a.configCmd(), a.doctorCmd(), a.serviceCmd(), a.versionCmd(), a.sketchCmd(), a.dialStdioCmd(),
 	)
 	return root
 }
