@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"easel/backend"
@@ -20,44 +19,15 @@ import (
 // goes back to the configured ones.
 const relaunchWithin = 15 * time.Minute
 
-// lifeSigns are what a worker's log says about whether it moves.
-type lifeSigns struct {
-	// mu guards the fields that follow.
-	mu   sync.Mutex
-	line time.Time
-	bar  string
-	died time.Time
-}
-
-// onLine takes in a line of the log.
-func (s *lifeSigns) onLine(l backend.LogLine) {
-	at := l.At.Time
-	if at.IsZero() {
-		at = time.Now()
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.line, s.bar = at, ""
-	if l.Bar {
-		s.bar = l.Text
-	}
-	// Python before 3.10 does not name the function of the thread.
-	if strings.HasPrefix(l.Text, "Exception in thread") && (strings.Contains(l.Text, "prompt_worker") || !strings.Contains(l.Text, "(")) {
-		s.died = at
-	}
-}
-
 // Activity is what the process was last seen doing.
 func (l lane) Activity() dispatch.Activity {
-	l.signs.mu.Lock()
-	defer l.signs.mu.Unlock()
-	return dispatch.Activity{Line: l.signs.line, Bar: l.signs.bar, ThreadDied: l.signs.died}
+	a := l.m.Activity()
+	return dispatch.Activity{Line: a.Line, Bar: a.Bar, ThreadDied: a.ThreadDied}
 }
 
-// Stall ends a launch that shows no sign of life.
-func (l lane) Stall(ctx context.Context, v backend.Verdict) error {
-	return l.m.Restart(ctx, "Easel: "+v.Summary)
-}
+// Stall ends a launch that shows no sign of life, and keeps the Python stacks
+// that it prints.
+func (l lane) Stall(ctx context.Context, v backend.Verdict) error { return l.m.Stall(ctx, v) }
 
 // Restart restarts the worker.
 func (l lane) Restart(ctx context.Context, by string) error { return l.m.Restart(ctx, by) }

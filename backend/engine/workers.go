@@ -40,7 +40,6 @@ type worker struct {
 	done   chan struct{}
 	eng    *Engine
 	flags  []string // besides those of spec
-	signs  lifeSigns
 
 	// mu guards the fields that follow.
 	mu     sync.Mutex
@@ -165,7 +164,6 @@ func (e *Engine) newWorker(s wk.Spec) *worker {
 	w.m = wk.New(s, e.conn, wk.Options{
 		OnChange: func(backend.Worker) { e.onWorker(w) },
 		OnDeath:  func(v backend.Verdict) { e.onDeath(w, v) },
-		OnLine:   w.signs.onLine,
 		Policy:   policy,
 		Logger:   e.log.With("worker", s.ID),
 	})
