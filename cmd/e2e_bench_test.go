@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,6 +20,7 @@ import (
 	"github.com/creack/pty"
 
 	"easel/backend"
+	"easel/backend/client"
 	"easel/backend/comfy"
 )
 
@@ -139,41 +141,47 @@ func straight(b *testing.B, c *comfy.Client, n int) {
 			}
 			return
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 
-// through submits n jobs from a few callers and waits for the last event.
+// through submits n jobs from a few callers and waits for the last one's end on
+// the event stream.
 func through(b *testing.B, box *box, n int) {
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
 	c := box.client()
+	done := make(chan error, 1)
+	go func() {
+		ended := 0
+		done <- c.Events(ctx, client.EventsOptions{}, func(f backend.Frame) error {
+			if f.Event != nil && f.Event.Job != nil && f.Event.Job.State.Final() && f.Event.Kind == backend.EventState {
+				ended++
+			}
+			if ended == n {
+				return errAll
+			}
+			return nil
+		})
+	}()
 	var wg sync.WaitGroup
-	ids := make(chan string, n)
-	for w := range 8 {
+	for w := range 4 {
 		wg.Go(func() {
-			for i := w; i < n; i += 8 {
-				j, _, err := c.Submit(ctx, backend.Submission{Graph: trivial(i)})
-				if err != nil {
+			for i := w; i < n; i += 4 {
+				if _, _, err := c.Submit(ctx, backend.Submission{Graph: trivial(i)}); err != nil {
 					b.Error(err)
 					return
 				}
-				ids <- j.ID
 			}
 		})
 	}
 	wg.Wait()
-	for {
-		st, err := c.Status(ctx)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if st.Queue.Queued == 0 && st.Queue.Running == 0 {
-			return
-		}
-		time.Sleep(2 * time.Millisecond)
+	if err := <-done; !errors.Is(err, errAll) {
+		b.Fatal(err)
 	}
 }
+
+var errAll = errors.New("all have ended")
 
 // BenchmarkRestart is how long things are away after a kill -9.
 func BenchmarkRestart(b *testing.B) {

@@ -32,7 +32,7 @@ func buildOther(t *testing.T, version string) string {
 func TestReloadTouchesNoRunningJob(t *testing.T) {
 	other := buildOther(t, "v9.8.7") // before the box: it goes after the box has stopped
 	b := newBox(t)
-	id := b.submit(b.sketch("over", 1, 2))
+	id := b.submit(b.sketch("over", 1, 12))
 	next := b.submit(b.sketch("next", 2, 0.1))
 	b.waitState(id, backend.JobRunning)
 	before, worker := b.status(), b.workerPID()

@@ -34,6 +34,7 @@ type prompt struct {
 	success  bool // execution_success came
 	err      *comfy.ExecutionError
 	stopped  bool      // execution_interrupted came
+	over     bool      // it ended well and waits to be written down
 	ended    bool      // any of the three, or executing null
 	missing  int       // times it was in neither queue nor history
 	cancelAt time.Time // when it was last interrupted

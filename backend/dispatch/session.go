@@ -49,6 +49,7 @@ type session struct {
 	others       []backend.ForeignPrompt
 	lookedInside time.Time
 
+	look     bool      // something changed that review and fill must see
 	restart  string    // why the worker is restarted once nothing is inside
 	poisoned bool      // and does not wait for prompts of others
 	leaving  time.Time // when its end was asked for
@@ -75,11 +76,21 @@ func (s *session) run(ctx context.Context) {
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
 	s.lookInside(ctx)
+	s.look = true
 	for s.alive(ctx) {
 		s.l.settleDeaths(ctx) // of an earlier launch, told late
-		s.review(ctx)
+		look := s.look
+		s.look = false
+		if look {
+			s.review(ctx)
+		}
 		s.upkeep(ctx)
-		s.fill(ctx)
+		if look {
+			s.fill(ctx)
+		}
+		if s.finishOver(ctx) && s.count() < insideMax {
+			continue
+		}
 		s.answerFrees(ctx)
 		s.showBusy()
 		select {
@@ -87,9 +98,11 @@ func (s *session) run(ctx context.Context) {
 		case <-s.box.ring:
 			s.takeMail(ctx)
 		case <-s.l.wake:
+			s.look = true
 		case reply := <-s.l.frees:
-			s.freeing = append(s.freeing, reply)
+			s.freeing, s.look = append(s.freeing, reply), true
 		case <-tick.C:
+			s.look = true
 			if !s.said {
 				s.l.remarkOn("", "")
 			}
@@ -172,6 +185,7 @@ func (s *session) newPrompt(ctx context.Context, job backend.Job, n int, id stri
 // takeMail applies what the socket said.
 func (s *session) takeMail(ctx context.Context) {
 	mail, preview, online, came := s.box.take()
+	s.look = s.look || came
 	if came && s.wasUp {
 		s.reconcile(ctx)
 	}
@@ -235,7 +249,10 @@ func (s *session) onMessage(ctx context.Context, m comfy.Message) {
 			fault.Hit("after-success-before-history")
 		}
 		if e, ok := m.(comfy.Executing); ok && e.Node == nil {
-			s.finish(ctx, p)
+			s.look = true
+			if p.over = p.success; !p.over {
+				s.finish(ctx, p) // what failed decides what may be sent next
+			}
 		}
 	}
 }
@@ -296,7 +313,7 @@ func (s *session) showBusy() {
 
 // fill sends jobs until the running one and the next are inside.
 func (s *session) fill(ctx context.Context) {
-	for len(s.inside) < insideMax && len(s.freeing) == 0 && !s.wantsQuiet() && s.roomFor() && s.box.isOnline() && s.alive(ctx) {
+	for s.count() < insideMax && len(s.freeing) == 0 && !s.wantsQuiet() && s.roomFor() && s.box.isOnline() && s.alive(ctx) {
 		if len(s.inside) > 0 && s.inside[0].suspect {
 			return
 		}
@@ -308,6 +325,29 @@ func (s *session) fill(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// count is how many prompts are inside that have not ended.
+func (s *session) count() int {
+	n := 0
+	for _, p := range s.inside {
+		if !p.over {
+			n++
+		}
+	}
+	return n
+}
+
+// finishOver writes down the prompts that ended well, after the next was sent: the
+// GPU does not wait for our records. It reports whether any is done with.
+func (s *session) finishOver(ctx context.Context) bool {
+	before := len(s.inside)
+	for _, p := range append([]*prompt(nil), s.inside...) {
+		if p.over {
+			s.finish(ctx, p)
+		}
+	}
+	return len(s.inside) < before
 }
 
 // take chooses the next job and writes down that it is sent.
@@ -405,6 +445,7 @@ func mark(p *prompt) map[string]json.RawMessage {
 
 // drop takes p out of inside.
 func (s *session) drop(p *prompt) {
+	s.look = true
 	for i, q := range s.inside {
 		if q == p {
 			s.inside = append(s.inside[:i], s.inside[i+1:]...)
