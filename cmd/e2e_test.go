@@ -87,13 +87,14 @@ func (b *box) close() {
 	_ = os.RemoveAll(b.home)
 }
 
-// processes are those that carry this box's home in their environment.
+// processes are those that carry this box's home in their environment, workers
+// included: they get it under another name.
 func (b *box) processes() []int {
 	var pids []int
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range dirs {
 		env, err := os.ReadFile(dir + "/environ")
-		if err != nil || !bytes.Contains(env, []byte("EASEL_HOME="+b.home+"\x00")) {
+		if err != nil || !bytes.Contains(env, []byte("EASEL_HOME="+b.home+"\x00")) && !bytes.Contains(env, []byte("EASEL_LAUNCH_HOME="+b.home+"\x00")) {
 			continue
 		}
 		var pid int
