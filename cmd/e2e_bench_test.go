@@ -99,17 +99,29 @@ func BenchmarkIdleEngine(b *testing.B) {
 }
 
 // BenchmarkHundredPrompts runs 100 trivial prompts through Easel and the same
-// posted straight to the worker, and reports the ratio.
+// posted straight to the worker, and reports the ratio: with the built-in worker,
+// and with a real ComfyUI when EASEL_LIVE_COMFYUI names one.
 func BenchmarkHundredPrompts(b *testing.B) {
-	box := benchBox(b)
+	b.Run("built-in", func(b *testing.B) { hundredPrompts(b, benchBox(b)) })
+	b.Run("comfyui", func(b *testing.B) {
+		box := liveBox(b)
+		box.must("serve", "--detach")
+		box.workerPID()
+		hundredPrompts(b, box)
+	})
+}
+
+func hundredPrompts(b *testing.B, box *box) {
 	st := box.status()
 	direct := comfy.New(st.Workers[0].URL)
 	for b.Loop() {
 		from := time.Now()
 		straight(b, direct, 100)
 		plain := time.Since(from)
+		cpu := cpuSeconds(st.Engine.PID)
 		from = time.Now()
 		through(b, box, 100)
+		b.ReportMetric((cpuSeconds(st.Engine.PID)-cpu)*10, "ms-cpu-engine/prompt")
 		b.ReportMetric(plain.Seconds(), "s-direct")
 		b.ReportMetric(time.Since(from).Seconds(), "s-easel")
 		b.ReportMetric(time.Since(from).Seconds()/plain.Seconds(), "ratio")

@@ -14,7 +14,7 @@ import (
 )
 
 // liveBox is a box whose worker is a real ComfyUI.
-func liveBox(t *testing.T) *box {
+func liveBox(t testing.TB) *box {
 	t.Helper()
 	dir := os.Getenv("EASEL_LIVE_COMFYUI")
 	if dir == "" {

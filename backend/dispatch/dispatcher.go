@@ -133,14 +133,25 @@ func (d *Dispatcher) follow(ctx context.Context) {
 			if !ok {
 				return // overflow: subscribe anew, and look at everything
 			}
-			switch e.Kind {
-			case backend.EventAccepted, backend.EventState, backend.EventMoved:
+			if concerns(e) {
 				d.Wake()
 			}
 		case <-timer.C:
 			d.Wake()
 		}
 	}
+}
+
+// concerns reports whether an event changes what should be sent, or taken back.
+// That a job began to run or has ended is known to the lane that saw it.
+func concerns(e backend.Event) bool {
+	switch e.Kind {
+	case backend.EventAccepted, backend.EventMoved:
+		return true
+	case backend.EventState:
+		return e.Job == nil || e.Job.Cancelling || e.Job.State == backend.JobQueued || e.Job.State == backend.JobHeld
+	}
+	return false
 }
 
 // Wake makes every lane look at the queue.

@@ -25,8 +25,15 @@ import (
 // is written about 1 ms after the message.
 const historyTries = 4
 
-// finish ends a prompt that has ended inside ComfyUI, by its history.
+// finish ends a prompt that has ended inside ComfyUI. When the socket told all of
+// it, from execution_start over the files to both messages of its end, that is
+// taken together with a look at the files; else its history decides, which costs
+// a ComfyUI that paints some milliseconds.
 func (s *session) finish(ctx context.Context, p *prompt) {
+	if p.whole && p.success && len(p.outputs) > 0 {
+		s.endBy(ctx, p, heard(p))
+		return
+	}
 	entry, found, err := s.history(ctx, p.id)
 	switch {
 	case err != nil:

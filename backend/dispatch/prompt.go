@@ -34,6 +34,7 @@ type prompt struct {
 	success  bool // execution_success came
 	err      *comfy.ExecutionError
 	stopped  bool      // execution_interrupted came
+	whole    bool      // all that was said of it since its start was heard
 	over     bool      // it ended well and waits to be written down
 	ended    bool      // any of the three, or executing null
 	missing  int       // times it was in neither queue nor history

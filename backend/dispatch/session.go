@@ -187,6 +187,9 @@ func (s *session) takeMail(ctx context.Context) {
 	mail, preview, online, came := s.box.take()
 	s.look = s.look || came
 	if came && s.wasUp {
+		for _, p := range s.inside {
+			p.whole = false // something may have been missed
+		}
 		s.reconcile(ctx)
 	}
 	s.wasUp = s.wasUp || online
@@ -232,6 +235,7 @@ func (s *session) onMessage(ctx context.Context, m comfy.Message) {
 		return
 	}
 	if start, ok := m.(comfy.ExecutionStart); ok {
+		p.whole = true
 		s.onStart(ctx, p, start.At)
 		return
 	}
@@ -250,7 +254,9 @@ func (s *session) onMessage(ctx context.Context, m comfy.Message) {
 		}
 		if e, ok := m.(comfy.Executing); ok && e.Node == nil {
 			s.look = true
-			if p.over = p.success; !p.over {
+			if p.over = p.success; p.over {
+				s.fill(ctx) // at once: the next one already runs
+			} else {
 				s.finish(ctx, p) // what failed decides what may be sent next
 			}
 		}
