@@ -15,6 +15,7 @@ type Failure struct {
 const (
 	FailUsage      = "usage"       // the request itself is wrong: 400
 	FailInvalid    = "invalid"     // the workflow is wrong: 422
+	FailForbidden  = "forbidden"   // 403: another account's job, or only for the engine's own account
 	FailNotFound   = "not-found"   // 404
 	FailConflict   = "conflict"    // 409: key reused with another body, wrong state
 	FailFull       = "queue-full"  // 429

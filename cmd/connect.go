@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"easel/backend"
@@ -32,8 +35,27 @@ func (a *app) connectTo(start bool) error {
 		a.engine = client.SSH(target, start)
 		return nil
 	}
-	a.engine = client.Unix(a.stateDir())
+	a.engine = client.Unix(a.engineDir())
 	return nil
+}
+
+// engineDir is where the engine of this box is reached: the private one of this
+// account, or the system's where that runs and no private one does. With
+// EASEL_HOME set it is always that one.
+func (a *app) engineDir() string {
+	private := a.stateDir()
+	if slices.ContainsFunc(a.environ, func(kv string) bool { return strings.HasPrefix(kv, "EASEL_HOME=") }) {
+		return private
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for _, dir := range []string{private, filepath.Dir(systemSocket)} {
+		if conn, err := keeper.Dial(ctx, dir); err == nil {
+			_ = conn.Close()
+			return dir
+		}
+	}
+	return private
 }
 
 // ensure connects and, when no engine runs, starts one detached and says so. On
@@ -52,7 +74,7 @@ func (a *app) ensure(ctx context.Context) error {
 // startEngine starts an engine on this box when none runs. started says that this
 // call did it.
 func (a *app) startEngine(ctx context.Context) (started bool, err error) {
-	conn, err := keeper.Dial(ctx, a.stateDir())
+	conn, err := keeper.Dial(ctx, a.engineDir())
 	if err == nil {
 		return false, conn.Close()
 	}

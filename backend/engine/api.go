@@ -85,7 +85,7 @@ func fail(w http.ResponseWriter, err error) {
 		f = backend.Fail(backend.FailBusy, "the engine was too busy to answer, or is being stopped", "try again")
 	}
 	status := map[string]int{
-		backend.FailUsage: 400, backend.FailNotFound: 404, backend.FailConflict: 409, backend.FailTooLarge: 413,
+		backend.FailUsage: 400, backend.FailForbidden: 403, backend.FailNotFound: 404, backend.FailConflict: 409, backend.FailTooLarge: 413,
 		backend.FailInvalid: 422, backend.FailFull: 429, backend.FailInternal: 500, backend.FailEngineDown: 503,
 		backend.FailBusy: 503, backend.FailWorker: 503, backend.FailDisk: 507,
 	}[f.Kind]
@@ -201,6 +201,9 @@ func (e *Engine) actJobs(r *http.Request) (any, error) {
 	}
 	if a.By == "" {
 		a.By = peerName(r.Context())
+	}
+	if !mayOperate(r.Context()) {
+		a.Jobs.Owner = peerName(r.Context())
 	}
 	list, err := e.store.Act(r.Context(), a)
 	if err != nil {

@@ -261,7 +261,7 @@ func (e *Engine) server() *http.Server {
 	p.SetHTTP1(true)
 	p.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler: e.handler(), Protocols: &p, ReadHeaderTimeout: 10 * time.Second,
+		Handler: access(e.handler()), Protocols: &p, ReadHeaderTimeout: 10 * time.Second,
 		ConnContext: withPeer, ErrorLog: slog.NewLogLogger(e.log.Handler(), slog.LevelWarn),
 		BaseContext: func(net.Listener) context.Context { return context.Background() },
 	}

@@ -21,7 +21,7 @@ func (e *Engine) submit(w http.ResponseWriter, r *http.Request) {
 	if key := r.Header.Get("Idempotency-Key"); key != "" {
 		sub.Key = key
 	}
-	if sub.Owner == "" {
+	if sub.Owner == "" || !mayOperate(r.Context()) {
 		sub.Owner = peerName(r.Context())
 	}
 	if sub.Source == "" {
