@@ -11,6 +11,7 @@ import (
 
 	"easel/backend"
 	"easel/backend/comfy"
+	"easel/backend/workflow"
 )
 
 func verdict(kind, certainty string) *backend.Verdict {
@@ -83,9 +84,9 @@ func TestProgressCountsSamplersHeavier(t *testing.T) {
 }
 
 func TestShapeIgnoresSeedsAndTexts(t *testing.T) {
-	one := shapeOf(json.RawMessage(`{"1":{"class_type":"K","inputs":{"seed":18446744073709551615,"steps":20,"text":"a"}}}`))
-	two := shapeOf(json.RawMessage(`{"1":{"class_type":"K","inputs":{"seed":4,"steps":20,"text":"b"},"_meta":{"title":"x"}}}`))
-	three := shapeOf(json.RawMessage(`{"1":{"class_type":"K","inputs":{"seed":4,"steps":21}}}`))
+	one := workflow.Shape(json.RawMessage(`{"1":{"class_type":"K","inputs":{"seed":18446744073709551615,"steps":20,"text":"a"}}}`))
+	two := workflow.Shape(json.RawMessage(`{"1":{"class_type":"K","inputs":{"seed":4,"steps":20,"text":"b"},"_meta":{"title":"x"}}}`))
+	three := workflow.Shape(json.RawMessage(`{"1":{"class_type":"K","inputs":{"seed":4,"steps":21}}}`))
 	if one == "" || one != two || one == three {
 		t.Errorf("shapes %q %q %q", one, two, three)
 	}

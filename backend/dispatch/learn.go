@@ -9,6 +9,7 @@ import (
 
 	"easel/backend"
 	"easel/backend/jobs"
+	"easel/backend/workflow"
 )
 
 // Bounds and keys of what is learned.
@@ -192,7 +193,7 @@ func far(a, b float64) bool {
 // Learned is what jobs with this graph took on this box before; Runs is 0 when
 // there was none.
 func (d *Dispatcher) Learned(ctx context.Context, graph json.RawMessage) Learned {
-	return d.learned.shape(ctx, shapeOf(graph))
+	return d.learned.shape(ctx, workflow.Shape(graph))
 }
 
 // clock notes that the prompt came to another node, or to its end.

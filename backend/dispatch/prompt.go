@@ -1,12 +1,9 @@
 package dispatch
 
 import (
-	"encoding/hex"
 	"encoding/json"
 	"strings"
 	"time"
-
-	"lukechampine.com/blake3"
 
 	"easel/backend"
 	"easel/backend/comfy"
@@ -227,36 +224,4 @@ func promptOf(m comfy.Message) string {
 		return m.PromptID
 	}
 	return ""
-}
-
-// shapeMax is the largest graph whose shape is worth the reading, in bytes.
-const shapeMax = 1 << 20
-
-// shapeOf names the jobs that take about as long as this one: the same graph but
-// for seeds, texts and the names of files. "" when it cannot be told.
-func shapeOf(graph json.RawMessage) string {
-	if len(graph) > shapeMax {
-		return ""
-	}
-	var g map[string]struct {
-		Class  string                     `json:"class_type"`
-		Inputs map[string]json.RawMessage `json:"inputs"`
-	}
-	if json.Unmarshal(graph, &g) != nil {
-		return ""
-	}
-	for _, n := range g {
-		for name := range n.Inputs {
-			switch name {
-			case "seed", "noise_seed", "text", "filename_prefix":
-				delete(n.Inputs, name)
-			}
-		}
-	}
-	raw, err := json.Marshal(g)
-	if err != nil {
-		return ""
-	}
-	sum := blake3.Sum256(raw)
-	return hex.EncodeToString(sum[:16])
 }

@@ -12,6 +12,7 @@ import (
 	"easel/backend"
 	"easel/backend/comfy"
 	"easel/backend/fault"
+	"easel/backend/workflow"
 )
 
 // Times of a session.
@@ -171,7 +172,7 @@ func (s *session) newPrompt(ctx context.Context, job backend.Job, n int, id stri
 	}
 	if graph, _, err := s.d.store.Graph(ctx, job.ID); err == nil {
 		p.nodes, p.total = readNodes(graph)
-		p.shape = shapeOf(graph)
+		p.shape = workflow.Shape(graph)
 		p.known = s.d.learned.shape(ctx, p.shape)
 		p.perStep = s.d.learned.perStep
 		p.weigh()
