@@ -386,6 +386,21 @@ func TestStopEndsStubbornWorkersInBoundedTime(t *testing.T) {
 	}
 }
 
+func TestADeletedStateDirectoryEndsAll(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, nil).serve()
+	e := b.engine()
+	w := b.launch("w1", "sleep")
+	if err := os.Rename(b.dir, b.dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(b.dir + ".away") })
+	// Nobody could reach them any more, so they must not stay.
+	for name, pid := range map[string]int{"keeper": e.Hello.KeeperPID, "engine": e.PID, "worker": w.PID} {
+		b.wait("the "+name+" to end", func() bool { return !process.Alive(pid, 0) })
+	}
+}
+
 func TestAsPID1OfAContainer(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, nil)

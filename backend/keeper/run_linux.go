@@ -73,6 +73,7 @@ type keeper struct {
 	ready    *os.File // where Detach waits, nil when none does
 	notify   *notifier
 	lastTick time.Time
+	homeless time.Time // since when the state directory is gone, zero: it is there
 }
 
 // event is what another goroutine tells the loop.
@@ -361,9 +362,29 @@ func (k *keeper) downFailure() *backend.Failure {
 	return backend.Fail(backend.FailEngineDown, msg, hint)
 }
 
-// onTick looks for an engine that is stuck.
+// homelessFor is how long the state directory may be gone before all is stopped.
+const homelessFor = 5 * time.Second
+
+// watchHome stops everything when the state directory was deleted or moved away:
+// nobody could reach us any more, to stop us or for anything else.
+func (k *keeper) watchHome(now time.Time) {
+	here, err := os.Stat(filepath.Join(k.cfg.StateDir, lockName))
+	if ours, e := k.lock.Stat(); e != nil || err == nil && os.SameFile(here, ours) {
+		k.homeless = time.Time{}
+		return
+	}
+	if k.homeless.IsZero() {
+		k.homeless = now
+	}
+	if now.Sub(k.homeless) >= homelessFor {
+		k.askStop("the state directory " + k.cfg.StateDir + " is gone")
+	}
+}
+
+// onTick looks for an engine that is stuck, and for a state directory that is gone.
 func (k *keeper) onTick(now time.Time) {
 	k.notify.alive(now)
+	k.watchHome(now)
 	gap := now.Sub(k.lastTick)
 	k.lastTick = now
 	e := k.engine
