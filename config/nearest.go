@@ -4,6 +4,8 @@ import (
 	"sort"
 	"strings"
 	"unicode/utf8"
+
+	"easel/config/near"
 )
 
 // unknown is the complaint about a key that does not exist.
@@ -85,30 +87,11 @@ func sectionNames() []string {
 // show is a name from a file, fit for a screen.
 func show(s string) string { return clip(strings.Map(printable, s), 60) }
 
-// distance is the number of letters to insert, delete, change or swap with
-// their neighbour to make b of a. Names longer than 64 bytes are never near.
+// distance compares two names without regard to case. Names longer than 64 bytes
+// are never near.
 func distance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return 1 << 20
 	}
-	x, y := []rune(strings.ToLower(a)), []rune(strings.ToLower(b))
-	before, last, row := make([]int, len(y)+1), make([]int, len(y)+1), make([]int, len(y)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := 1; i <= len(x); i++ {
-		row[0] = i
-		for j := 1; j <= len(y); j++ {
-			cost := 1
-			if x[i-1] == y[j-1] {
-				cost = 0
-			}
-			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && x[i-1] == y[j-2] && x[i-2] == y[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-		before, last, row = last, row, before
-	}
-	return last[len(y)]
+	return near.Distance(strings.ToLower(a), strings.ToLower(b))
 }

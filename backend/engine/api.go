@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"easel/backend"
+	"easel/backend/comfy"
 )
 
 // maxBody bounds the body of a request: ComfyUI's own limit is 100 MB.
@@ -115,18 +116,8 @@ func readJSON(r *http.Request, v any) error {
 	return nil
 }
 
-// clip cuts text that came from outside.
-func clip(s string) string {
-	if len(s) > 200 {
-		s = s[:200] + "…"
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '·'
-		}
-		return r
-	}, s)
-}
+// clip makes text that came from outside fit for a sentence.
+func clip(s string) string { return comfy.Plain(s, 200) }
 
 // filterOf reads a job filter from a query.
 func filterOf(r *http.Request) (backend.JobFilter, error) {

@@ -17,6 +17,7 @@ import (
 
 	"easel/backend"
 	"easel/backend/process"
+	"easel/config/near"
 )
 
 // arity is how many values a flag takes, as argparse writes it.
@@ -166,7 +167,7 @@ func (f Flags) nearest(name string) string {
 			}
 		}
 	}) {
-		d := distance(name, flag)
+		d := near.Distance(name, flag)
 		if strings.HasPrefix(flag, name) && len(name) > 4 {
 			d = 1 // argparse would take the abbreviation
 		}
@@ -175,27 +176,6 @@ func (f Flags) nearest(name string) string {
 		}
 	}
 	return best
-}
-
-// distance is the number of letters to change to make b of a.
-func distance(a, b string) int {
-	prev := make([]int, len(b)+1)
-	for j := range prev {
-		prev[j] = j
-	}
-	for i := range len(a) {
-		cur := make([]int, len(b)+1)
-		cur[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			cur[j+1] = min(prev[j+1]+1, cur[j]+1, prev[j]+cost)
-		}
-		prev = cur
-	}
-	return prev[len(b)]
 }
 
 // isFlag reports whether an argument is a flag; "-1" is a number and "-" a name.

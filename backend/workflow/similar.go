@@ -4,6 +4,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"easel/config/near"
 )
 
 // similar lists at most n of names that could be meant by s, the best first:
@@ -46,7 +48,7 @@ func unlike(want, s, name string) int {
 		return 2 + abs(len(have)-len(want))/4
 	}
 	stem, other := fold(base(s)), fold(base(name))
-	if d := distance(stem, other); d <= max(2, min(len(stem), len(other))/3) {
+	if d := near.Distance(stem, other); d <= max(2, min(len(stem), len(other))/3) {
 		return 3 + 2*d
 	}
 	return -1
@@ -69,23 +71,3 @@ func fold(s string) string {
 }
 
 func abs(n int) int { return max(n, -n) }
-
-// distance is the number of bytes to insert, delete or change to make b of a.
-func distance(a, b string) int {
-	last, row := make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := range len(a) {
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+cost)
-		}
-		last, row = row, last
-	}
-	return last[len(b)]
-}
