@@ -447,3 +447,22 @@ func kill(t testing.TB, pid int) {
 		t.Fatal(err)
 	}
 }
+
+func TestKilledConsoleIsNotNoticed(t *testing.T) {
+	b := newBox(t)
+	b.must("serve", "--detach")
+	b.workerPID()
+	c := b.console(t, 100, 30)
+	c.until(t, "builtin")
+	id := b.submit(b.sketch("alone", 12, 2))
+	b.waitState(id, backend.JobRunning)
+	before := b.status()
+	c.until(t, "alone") // it is on the screen
+	c.close()           // kill -9, in mid-job
+	j := b.waitState(id, backend.JobSucceeded)
+	after := b.status()
+	if len(j.Attempts) != 1 || after.Engine.PID != before.Engine.PID || after.Keeper.PID != before.Keeper.PID ||
+		*after.Workers[0].PID != *before.Workers[0].PID {
+		t.Errorf("attempts %+v, before %+v %+v, after %+v %+v", j.Attempts, before.Engine, before.Workers, after.Engine, after.Workers)
+	}
+}
