@@ -88,6 +88,7 @@ type Error struct {
 	Message string `json:"message"` // for people: what failed, and what to do when something can be done
 }
 
+// Error is the message.
 func (e *Error) Error() string { return e.Message }
 
 // Errorf makes an Error.

@@ -34,6 +34,7 @@ type Scaler struct {
 	rb, ga []uint32
 }
 
+// NewScaler prepares to scale img to w × h pixels.
 func NewScaler(img image.Image, w, h int) *Scaler {
 	b := img.Bounds()
 	s := &Scaler{img: img, w: w, h: h, rb: make([]uint32, w), ga: make([]uint32, w)}

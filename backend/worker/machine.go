@@ -63,6 +63,7 @@ func (m Moved) holds(name string) bool {
 	return name != "" && path.Base(name) == path.Base(m.Path)
 }
 
+// String says in words what moved.
 func (m Moved) String() string {
 	where := "cgroup " + m.Path
 	if m.Path == "" {

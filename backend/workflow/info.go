@@ -63,6 +63,7 @@ type Type struct {
 	List json.RawMessage // the choices; nil when Name is the type
 }
 
+// String is the type as ComfyUI writes it.
 func (t Type) String() string {
 	if t.List != nil {
 		return "COMBO"
