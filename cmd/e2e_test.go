@@ -466,3 +466,32 @@ func TestKilledConsoleIsNotNoticed(t *testing.T) {
 		t.Errorf("attempts %+v, before %+v %+v, after %+v %+v", j.Attempts, before.Engine, before.Workers, after.Engine, after.Workers)
 	}
 }
+
+func TestWhatALostAttemptLeftBehindIsListed(t *testing.T) {
+	b := newBox(t)
+	file := filepath.Join(b.home, "two.json")
+	body := `{"1":{"class_type":"EmptyImage","inputs":{"width":64,"height":64,"batch_size":1,"color":255}},
+"2":{"class_type":"SaveImage","inputs":{"images":["1",0],"filename_prefix":"first"}},
+"3":{"class_type":"EaselSketch","inputs":{"text":"t","seed":1,"width":64,"height":64,"batch_size":1,"steps":10,"seconds":3}},
+"4":{"class_type":"SaveImage","inputs":{"images":["3",0],"filename_prefix":"second"}}}`
+	if err := os.WriteFile(file, []byte(body), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id := b.submit(file)
+	b.waitState(id, backend.JobRunning)
+	first := filepath.Join(b.home, "sketch", "output", "first_00001_.png")
+	b.wait("the first picture", func() bool { _, err := os.Stat(first); return err == nil })
+	kill(t, b.workerPID())
+	j := b.waitState(id, backend.JobSucceeded)
+	if len(j.Attempts) != 2 || len(j.Attempts[0].Leftovers) != 1 || j.Attempts[0].Leftovers[0] != first || len(j.Attempts[1].Leftovers) != 0 {
+		t.Errorf("attempts %+v", j.Attempts)
+	}
+	for _, o := range j.Outputs {
+		if o.Path == first {
+			t.Errorf("what the lost attempt wrote passes as a result: %+v", j.Outputs)
+		}
+	}
+	if shown := b.must("jobs", "show", id); !strings.Contains(shown, "first_00001_.png") {
+		t.Errorf("jobs show does not list it:\n%s", shown)
+	}
+}
