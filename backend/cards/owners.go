@@ -229,7 +229,7 @@ func (o *owners) sayUnnamed(g *backend.GPU, c gpu.Card) {
 	if o.nested {
 		why += " (usual in a container)"
 	}
-	g.Note = fmt.Sprintf("%.1f GiB in use: %s", float64(*c.MemoryUsed)/(1<<30), why)
+	g.Note = fmt.Sprintf("%s in use: %s", people(*c.MemoryUsed), why)
 }
 
 // owner is the worker that a process belongs to, "" when it is not ours: it is the
@@ -353,4 +353,12 @@ func holdsDevice(pid int) bool {
 		}
 	}
 	return false
+}
+
+// people writes bytes for people: small ones in MiB.
+func people(n int64) string {
+	if n < 1<<30 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 }

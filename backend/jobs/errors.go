@@ -76,7 +76,20 @@ func describe(path string, err error) error {
 // diskFull says that there is no space for the records.
 func diskFull(dir string) error {
 	return backend.Fail(backend.FailDisk, "the disk of "+dir+" is full: nothing could be written down",
-		"free some space there; Easel goes on by itself")
+		hintFull)
+}
+
+// hintFull is what to do about a full disk while the engine runs.
+const hintFull = "free some space there; Easel goes on by itself"
+
+// atStart corrects the advice of an error that keeps the records from being opened:
+// without them no engine runs that could go on by itself.
+func atStart(err error) error {
+	var f *backend.Failure
+	if errors.As(err, &f) && f.Hint == hintFull {
+		return backend.Fail(f.Kind, f.Message, "free some space there, then start Easel again")
+	}
+	return err
 }
 
 // readOnly says that the records' directory cannot be written.

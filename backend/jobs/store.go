@@ -125,16 +125,16 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	}
 	var err error
 	if s.writeDB, err = openDB(path, 1); err != nil {
-		return nil, err
+		return nil, atStart(err)
 	}
 	if s.readDB, err = openDB(path, 4, "query_only(1)"); err != nil {
 		_ = s.writeDB.Close()
-		return nil, err
+		return nil, atStart(err)
 	}
 	if err := s.start(ctx); err != nil {
 		_ = s.readDB.Close()
 		_ = s.writeDB.Close()
-		return nil, err
+		return nil, atStart(err)
 	}
 	return s, nil
 }

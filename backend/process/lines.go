@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -113,10 +114,35 @@ func (s *splitter) end(fn func(Line)) {
 	case len(s.pending) == 0: // nothing was written over the bar: it stays
 		fn(Line{Text: s.last, Offset: s.pos})
 	default:
-		fn(Line{Text: s.text(), Offset: s.pos})
+		text := s.text()
+		if s.redrawn {
+			if bar, rest, ok := stuck(text); ok {
+				fn(Line{Text: bar, Offset: s.row})
+				text = rest
+			}
+		}
+		fn(Line{Text: text, Offset: s.pos})
 	}
 	s.bar, s.shown, s.last, s.redrawn = nil, "", "", false
 	s.clear()
+}
+
+// tqdmEnd is how tqdm ends its bar: [00:01<00:03,  5.10it/s, loss=0.1].
+var tqdmEnd = regexp.MustCompile(`\[(?:\d+:)?\d\d:\d\d(?:<[^,\]]*)?,[^\]]*(?:/s|s/[a-zA-Z]+)[^\]]*\]`)
+
+// stuck cuts a row where a bar of tqdm ends and other text goes on: the next line
+// of the log was written behind the bar, which ends without an end of line.
+func stuck(text string) (bar, rest string, ok bool) {
+	if !strings.Contains(text, "]") {
+		return "", "", false
+	}
+	all := tqdmEnd.FindAllStringIndex(text, -1)
+	if len(all) == 0 {
+		return "", "", false
+	}
+	at := all[len(all)-1][1]
+	rest = strings.TrimLeft(text[at:], " ")
+	return text[:at], rest, rest != ""
 }
 
 // flush reports the bar that is current, and with rest also text that has no end

@@ -44,6 +44,10 @@ func TestSplit(t *testing.T) {
 		{"a bar that is wiped out", []string{"50%\r", "\r     \rdone\n"}, []string{"[50%]", "done"}},
 		{"a bar closed by a bare line feed", []string{"100%\r\r\n"}, []string{"100%"}},
 		{"the same bar twice", []string{"\r50%", "\r50%"}, []string{"[50%]"}},
+		{"a line behind a bar", []string{"\r  0%|          | 0/20 [00:00<?, ?it/s]got prompt\nnext\n"}, []string{"  0%|          | 0/20 [00:00<?, ?it/s]", "got prompt", "next"}},
+		{"a line behind a bar that was shown", []string{"\r 50%|##| 5/10 [00:01<00:01,  5.10it/s, loss=0.3]", "Prompt executed in 2.1 seconds\n"}, []string{"[ 50%|##| 5/10 [00:01<00:01,  5.10it/s, loss=0.3]]", " 50%|##| 5/10 [00:01<00:01,  5.10it/s, loss=0.3]", "Prompt executed in 2.1 seconds"}},
+		{"a slow bar", []string{"\r3it [01:02:03, 12.5s/it]done\n"}, []string{"3it [01:02:03, 12.5s/it]", "done"}},
+		{"a line that only looks like one", []string{"[00:01<00:02, 5it/s]text\n"}, []string{"[00:01<00:02, 5it/s]text"}},
 		{"no end", []string{"Loading"}, []string{"[Loading]"}},
 	}
 	for _, c := range cases {
