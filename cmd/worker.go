@@ -134,7 +134,7 @@ func reached(verb backend.WorkerVerb, id string, ws []backend.Worker, was map[st
 			}
 			continue
 		case backend.WorkerRestart:
-			up = up && (w.External || w.Launch != was[w.ID].Launch)
+			up = up && w.Launch != was[w.ID].Launch
 		}
 		if w.State == backend.WorkerFailed && !w.Since.Equal(was[w.ID].Since.Time) {
 			return false, workerFailed(w, "`easel worker logs` shows why")

@@ -59,6 +59,7 @@ func specs(cfg config.Config, o Options, names map[int]string) []wk.Spec {
 	switch {
 	case cfg.Worker.URL != "":
 		base.ID, base.URL = "url", cfg.Worker.URL
+		base.Log, base.RestartCommand = cfg.Worker.Log, cfg.Worker.Restart
 		return []wk.Spec{base}
 	case cfg.Worker.Builtin || cfg.Worker.ComfyUI == "" && cfg.Worker.Command == "":
 		base.ID, base.Builtin = "builtin", true

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -16,40 +15,71 @@ import (
 
 	"easel/backend"
 	"easel/backend/comfy"
+	"easel/backend/evidence"
 	"easel/backend/process"
 )
 
 // external looks after a ComfyUI that somebody else runs: whether it answers, which
-// launch of it that is, and what it logs.
+// launch of it that is, what it logs and how it ended.
 type external struct {
-	m  *Manager
-	c  *comfy.Client
-	id string // of our socket
-	// launch is the one seen last, fixed to pid where that can be seen.
-	launch string
-	pid    int
-	told   bool // its end was told
+	m     *Manager
+	c     *comfy.Client
+	id    string // of our socket
+	place place
+	life  context.Context // of Run
+
+	// The fields down to told belong to the goroutine of Run. launch is the one seen
+	// last, fixed to pid and start time where these can be seen.
+	launch  string
+	pid     int
+	who     runner // who runs that launch, and as what
+	witness *process.Witness
+	watch   *watch
+	unwatch context.CancelFunc
+	told    bool // its end was told
 
 	// mu guards the fields that follow.
-	mu     sync.Mutex
-	log    startLog
-	piece  string // of a line without its end
-	number int64  // of the last line
-	heard  string // launch whose lines were read
+	mu       sync.Mutex
+	log      startLog
+	piece    string // of a line without its end
+	number   int64  // of the last line
+	heard    string // launch whose lines were read
+	heardAt  time.Time
+	bar      string
+	thread   time.Time        // when the log told of a thread that died
+	own      bool             // its lines come from /internal/logs
+	asked    string           // who asked for its restart, while that goes on
+	stall    *backend.Verdict // why, when it is for that
+	restarts bool             // the command of worker.restart runs
+	closed   bool
+	gone     chan struct{} // closed when the launch ends
 }
 
 // runExternal drives a worker under worker.url until the context ends. Its state
 // follows whether it answers: one question when it comes, then an open socket.
 func (m *Manager) runExternal(ctx context.Context) error {
-	x := &external{m: m, id: "easel-watch-" + uuid.NewString(), c: m.newClient(m.spec.URL)}
+	x := &external{
+		m: m, id: "easel-watch-" + uuid.NewString(), c: m.newClient(m.spec.URL), place: placeOf(m.spec.Log), life: ctx,
+		gone: make(chan struct{}),
+	}
+	x.own = x.place.kind == ""
 	defer x.c.Close()
 	if rec, found, err := ReadRecord(m.spec.StateDir, m.spec.ID); err == nil && found && rec.URL == m.spec.URL {
 		x.launch, x.pid = rec.Launch, rec.PID
-		m.edit(func(w *backend.Worker) { w.LastDeath = rec.LastDeath })
+		if rec.Runner != nil {
+			x.who = *rec.Runner
+		}
+		m.run.rec.Restarts = rec.Restarts
+		m.edit(func(w *backend.Worker) { w.LastDeath, w.Restarts = rec.LastDeath, rec.Restarts })
 	}
 	m.run.rec.ID, m.run.rec.URL = m.spec.ID, m.spec.URL
-	m.wg.Add(1)
+	m.mu.Lock()
+	m.ext = x
+	m.mu.Unlock()
+	m.wg.Add(2)
 	go func() { defer m.wg.Done(); m.dropEnds(ctx) }()
+	go func() { defer m.wg.Done(); x.followLog(ctx) }()
+	defer x.leave()
 	wait := 250 * time.Millisecond
 	for ctx.Err() == nil {
 		if x.connect(ctx) {
@@ -62,6 +92,25 @@ func (m *Manager) runExternal(ctx context.Context) error {
 		wait = min(wait*2, 5*time.Second)
 	}
 	return nil
+}
+
+// leave ends the watch over a process that goes on.
+func (x *external) leave() {
+	x.mu.Lock()
+	x.closed = true
+	x.mu.Unlock()
+	x.letGo()
+}
+
+// letGo ends the watch over the process.
+func (x *external) letGo() {
+	x.witness.Close()
+	x.witness = nil
+	if x.watch != nil {
+		x.unwatch()
+		x.watch.close()
+		x.watch = nil
+	}
 }
 
 // dropEnds keeps Ended from filling up: nothing of ours ends here.
@@ -94,10 +143,11 @@ func (x *external) connect(ctx context.Context) bool {
 		return false
 	}
 	if err != nil {
-		x.lost(err)
+		x.lost(ctx, err)
 		return false
 	}
-	x.identify()
+	x.identify(ctx)
+	x.settleRestart()
 	var dirs comfy.Dirs
 	if x.pid != 0 {
 		dirs = foldersOf(x.pid)
@@ -114,7 +164,7 @@ func (x *external) connect(ctx context.Context) bool {
 	}
 	m.mu.Unlock()
 	_ = m.to(backend.WorkerStarting, "it answers")
-	_ = m.to(backend.WorkerReady, "ready at "+m.spec.URL+"; run by somebody else")
+	_ = m.to(backend.WorkerReady, "ready at "+m.spec.URL+"; run by "+x.runBy())
 	m.mu.Lock()
 	if m.settleBusy() {
 		m.tell()
@@ -123,81 +173,132 @@ func (x *external) connect(ctx context.Context) bool {
 	return true
 }
 
-// identify settles which launch answers. Where the process can be seen on this
-// machine, its pid and start time are the launch; else it is the same one until a
-// refused connection shows that it ended.
-func (x *external) identify() {
-	launch, pid := x.launch, 0
-	if port, ok := localPort(x.m.spec.URL); ok {
-		if l, found := listenerOn(port); found && l.pid != 0 {
-			pid = l.pid
-			launch = fmt.Sprintf("pid-%d-%d", l.pid, l.ticks)
-		}
+// runBy names who runs it.
+func (x *external) runBy() string {
+	switch x.place.kind {
+	case placeJournal, placeDocker:
+		return x.place.String()
 	}
-	if launch == "" || pid == 0 && x.pid != 0 {
+	return "somebody else"
+}
+
+// identify settles which launch answers: where the process can be seen on this
+// machine, its pid and start time are the launch; else the invocation of its unit or
+// the start of its container; else it is the same one until a refused connection
+// shows that it ended.
+func (x *external) identify(ctx context.Context) {
+	who := x.ask(ctx)
+	pid, ticks := x.process(who)
+	launch := x.launch
+	switch {
+	case who.Container != nil:
+		launch = who.Container.launch()
+	case pid != 0:
+		launch = fmt.Sprintf("pid-%d-%d", pid, ticks)
+	case who.Unit != nil && who.Unit.Invocation != "":
+		launch = "unit-" + who.Unit.Invocation
+	case launch == "" || x.pid != 0:
 		launch = uuid.NewString()
 	}
-	if x.launch != "" && launch != x.launch {
-		x.ended("the ComfyUI at " + x.m.spec.URL + " was restarted by somebody else")
+	if launch == x.launch && x.witness != nil {
+		return
 	}
-	x.launch, x.pid, x.told = launch, pid, false
+	if x.launch != "" && launch != x.launch {
+		x.ended(ctx, "the ComfyUI at "+x.m.spec.URL+" was restarted by "+x.runBy())
+		x.m.count()
+	}
+	x.letGo()
+	x.launch, x.pid, x.who, x.told = launch, pid, who, false
+	x.mu.Lock()
+	x.gone, x.thread, x.bar = make(chan struct{}), time.Time{}, ""
+	x.mu.Unlock()
+	if pid != 0 {
+		x.witness = process.Watch(pid, ticks)
+		x.watch = newWatch(pid, ticks, evidence.Group{}, 0, false)
+		x.watch.gpu, x.watch.vram = x.m.spec.GPU, x.m.o.VRAM
+		wctx, cancel := context.WithCancel(ctx)
+		x.unwatch = cancel
+		w := x.watch
+		x.m.wg.Add(1)
+		go func() { defer x.m.wg.Done(); w.run(wctx) }()
+	}
 	x.save()
+}
+
+// process is the process that answers, 0 where it cannot be seen.
+func (x *external) process(who runner) (pid int, ticks uint64) {
+	if who.Container != nil { // the listener is docker's proxy
+		return seenPID(who.Container.State.Pid)
+	}
+	if port, ok := localPort(x.m.spec.URL); ok {
+		if l, found := listenerOn(port); found && l.pid != 0 {
+			return l.pid, l.ticks
+		}
+	}
+	if who.Unit != nil {
+		return seenPID(who.Unit.Main)
+	}
+	return 0, 0
+}
+
+// seenPID is the pid with its start time, 0 when it is not to be seen.
+func seenPID(pid int) (int, uint64) {
+	if pid <= 0 {
+		return 0, 0
+	}
+	ticks, err := process.StartTicks(pid)
+	if err != nil {
+		return 0, 0
+	}
+	return pid, ticks
 }
 
 func (x *external) save() {
 	m := x.m
 	m.run.rec.Launch, m.run.rec.PID, m.run.rec.Ready = x.launch, x.pid, true
+	m.run.rec.Runner = nil
+	if x.who.known() {
+		who := x.who
+		m.run.rec.Runner = &who
+	}
 	m.save()
-}
-
-// ended tells that a launch is gone, once.
-func (x *external) ended(why string) {
-	if x.launch == "" || x.told {
-		return
-	}
-	x.told = true
-	m := x.m
-	v := backend.Verdict{
-		Kind: backend.KindUnknown, Certainty: backend.Unknown, Summary: why, Evidence: []string{},
-		Remedy: "look where it was started: Easel is not its parent and did not see how it ended",
-		At:     backend.Now(), Worker: m.spec.ID, Launch: x.launch,
-	}
-	m.mu.Lock()
-	v.Job = m.job
-	if m.job != nil && m.node != "" {
-		node := m.node
-		v.Node = &node
-	}
-	m.w.LastDeath = &v
-	m.mu.Unlock()
-	m.run.rec.LastDeath = &v
-	m.report(v, "")
 }
 
 // lost notes that the server does not answer. A refused connection means that
 // nothing listens there: the process has ended.
-func (x *external) lost(err error) {
+func (x *external) lost(ctx context.Context, err error) {
 	m := x.m
 	reason := fmt.Sprintf("no answer from %s: %s", m.spec.URL, comfy.Plain(rootCause(err).Error(), 200))
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		x.ended("the ComfyUI at " + m.spec.URL + " ended: nothing listens there")
-		if x.launch != "" {
-			x.launch, x.pid = "", 0
-			x.save()
-		}
+	if errors.Is(err, syscall.ECONNREFUSED) && x.launch != "" {
+		x.ended(ctx, "the ComfyUI at "+m.spec.URL+" ended: nothing listens there")
 	}
+	x.away(reason)
+}
+
+// away brings the worker to where it waits until it answers.
+func (x *external) away(reason string) {
+	m := x.m
 	m.mu.Lock()
 	m.w.PID, m.w.Launch = nil, ""
 	state := m.w.State
 	m.mu.Unlock()
+	x.mu.Lock()
+	asked := x.asked
+	x.mu.Unlock()
+	more := "trying again until it does"
+	if asked != "" {
+		more = "restarted by " + asked
+	} else if m.spec.RestartCommand != "" {
+		more += "; `easel worker restart` runs " + comfy.Plain(m.spec.RestartCommand, 80)
+	}
 	switch state {
 	case backend.WorkerStopped, backend.WorkerBackoff: // not seen yet, or waited for
-		if m.State().Reason != reason {
-			m.edit(func(w *backend.Worker) { w.Reason = reason })
+		if full := reason + "; " + more; m.State().Reason != full {
+			m.edit(func(w *backend.Worker) { w.Reason = full })
 		}
 	default:
 		_ = m.to(backend.WorkerExited, reason)
-		_ = m.to(backend.WorkerBackoff, reason+"; trying again until it does")
+		_ = m.to(backend.WorkerBackoff, reason+"; "+more)
 	}
 }
 
@@ -220,90 +321,32 @@ func (x *external) listen(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	if m.State().State == backend.WorkerReady || m.State().State == backend.WorkerBusy {
-		reason := fmt.Sprintf("the connection to %s ended: %s", m.spec.URL, comfy.Plain(rootCause(err).Error(), 200))
-		_ = m.to(backend.WorkerExited, reason)
-		_ = m.to(backend.WorkerBackoff, reason+"; trying again until it answers")
+	reason := fmt.Sprintf("the connection to %s ended: %s", m.spec.URL, comfy.Plain(rootCause(err).Error(), 200))
+	if x.isGone() {
+		x.ended(ctx, "the ComfyUI at "+m.spec.URL+" ended")
+		if d := m.State().LastDeath; d != nil {
+			reason = d.Summary
+		}
 	}
+	x.away(reason)
 }
 
-// subscribe reads the log that the server kept, once a launch, and asks for what
-// comes. Not every server gives it.
-func (x *external) subscribe(ctx context.Context) {
-	_, launch, ok := x.m.Client()
-	if !ok {
-		return
-	}
+// isGone reports whether the process is known to have ended. A socket may break by
+// itself, and one that breaks because of an end does so a moment before it.
+func (x *external) isGone() bool {
 	x.mu.Lock()
-	fresh := x.heard != launch
+	asked := x.asked != ""
 	x.mu.Unlock()
-	if fresh {
-		if entries, err := x.c.LogsRaw(ctx); err == nil {
-			x.mu.Lock()
-			x.heard, x.number, x.piece, x.log = launch, 0, "", startLog{}
-			for _, e := range entries {
-				x.text(launch, e)
-			}
-			x.mu.Unlock()
+	if x.witness == nil {
+		return asked // we had it restarted: a broken socket is its end
+	}
+	for range 20 {
+		if !x.witness.Alive() {
+			return true
 		}
+		time.Sleep(10 * time.Millisecond)
 	}
-	if err := x.c.SubscribeLogs(ctx, x.id, true); err != nil && ctx.Err() == nil {
-		x.m.log.Info("no log from this ComfyUI", "err", err)
-	}
-}
-
-// entries takes new pieces of the log.
-func (x *external) entries(list []comfy.LogEntry) {
-	_, launch, ok := x.m.Client()
-	if !ok {
-		return
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for _, e := range list {
-		x.text(launch, e)
-	}
-}
-
-// text cuts a piece into lines; what follows a carriage return is a bar until its
-// line ends. It needs mu.
-func (x *external) text(launch string, e comfy.LogEntry) {
-	at := backend.Now()
-	if !e.At.IsZero() {
-		at = backend.At(e.At)
-	}
-	x.piece += e.Text
-	for {
-		line, rest, ended := strings.Cut(x.piece, "\n")
-		if !ended {
-			break
-		}
-		x.piece = rest
-		x.number++
-		x.tell(backend.LogLine{Launch: launch, N: x.number, At: at, Text: lastBar(line), Level: x.log.line(lastBar(line))})
-	}
-	if len(x.piece) > maxPiece {
-		x.piece = x.piece[len(x.piece)-maxPiece:]
-	}
-	if bar := lastBar(x.piece); bar != "" && strings.Contains(x.piece, "\r") {
-		x.tell(backend.LogLine{Launch: launch, N: x.number + 1, At: at, Text: bar, Level: levelInfo, Bar: true})
-	}
-}
-
-// maxPiece is how much of a line without an end is kept, in bytes.
-const maxPiece = 64 << 10
-
-// lastBar is what a terminal would show of a line that is redrawn by \r.
-func lastBar(s string) string {
-	s = strings.TrimRight(s, "\r")
-	return process.Clean([]byte(s[strings.LastIndexByte(s, '\r')+1:]))
-}
-
-func (x *external) tell(l backend.LogLine) {
-	x.m.lines.add(l)
-	if x.m.o.OnLine != nil {
-		x.m.o.OnLine(l)
-	}
+	return false
 }
 
 // localPort is the port of a URL that means this machine.

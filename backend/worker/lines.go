@@ -33,6 +33,26 @@ type lineBuffer struct {
 	bytes   int
 	seq     int64         // of the last change
 	changed chan struct{} // closed upon the next change
+	one     bool          // all launches write one log
+}
+
+// joined says that all launches write one log, as a unit or a container does: the
+// tail of one is that of all.
+func (b *lineBuffer) joined() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.one = true
+}
+
+// last is the last n lines of whatever launch.
+func (b *lineBuffer) last(n int) []backend.LogLine {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []backend.LogLine
+	for _, e := range b.entries[max(0, len(b.entries)-n):] {
+		out = append(out, e.line)
+	}
+	return out
 }
 
 // entry is a line and the number of its last change.
@@ -88,11 +108,11 @@ func (b *lineBuffer) tail(launch string, n int) (lines []backend.LogLine, whole 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range b.entries {
-		if e.line.Launch == launch {
+		if e.line.Launch == launch || b.one {
 			lines = append(lines, e.line)
 		}
 	}
-	whole = len(lines) > 0 && lines[0].N == 1
+	whole = len(lines) > 0 && lines[0].N == 1 || b.one
 	if n >= 0 && len(lines) >= n {
 		return lines[len(lines)-n:], true, b.seq
 	}

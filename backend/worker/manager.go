@@ -78,8 +78,9 @@ type Manager struct {
 	node    string
 	last    string // launch that runs or ran last
 	told    time.Time
-	cur     *launch // that runs, nil when none does
-	ending  bool    // it is being ended because it stalled
+	cur     *launch   // that runs, nil when none does
+	ext     *external // the one that looks after a worker of somebody else
+	ending  bool      // it is being ended because it stalled
 	guard   Guard
 
 	reading sync.Mutex // one ObjectInfo at a time
@@ -268,6 +269,9 @@ type order struct {
 // give hands an order to Run and waits until it is obeyed or refused.
 func (m *Manager) give(ctx context.Context, o order) error {
 	if m.spec.external() {
+		if m.spec.RestartCommand != "" && (o.verb == verbRestart || o.verb == verbStall) {
+			return m.restartOutside(ctx, firstOf(o.by, "somebody"), o.verdict)
+		}
 		return m.notOurs(o.verb)
 	}
 	o.by, o.done = firstOf(o.by, "somebody"), make(chan error, 1)
@@ -285,8 +289,18 @@ func (m *Manager) give(ctx context.Context, o order) error {
 func (m *Manager) notOurs(v verb) error {
 	what := map[verb]string{verbStart: "start", verbStop: "stop", verbRestart: "restart", verbStall: "end"}[v]
 	return backend.Fail(backend.FailConflict,
-		fmt.Sprintf("Easel does not %s the ComfyUI at %s: somebody else runs it (worker.url)", what, m.spec.URL),
-		"do it where it was started; with worker.comfyui Easel runs one itself")
+		fmt.Sprintf("Easel does not %s the ComfyUI at %s: somebody else runs it (worker.url)", what, m.spec.URL), m.instead(v))
+}
+
+// instead says what to do in the place of an order that is refused.
+func (m *Manager) instead(v verb) string {
+	switch {
+	case m.spec.RestartCommand != "":
+		return "`easel worker restart` runs worker.restart (" + comfy.Plain(m.spec.RestartCommand, 80) + ")"
+	case v == verbRestart || v == verbStall:
+		return "worker.restart = \"COMMAND\" makes it possible from here; `easel worker take-over` makes it Easel's own"
+	}
+	return "do it where it was started; `easel worker take-over` makes it Easel's own"
 }
 
 // Start starts the worker if it does not run, and returns when that has begun. In

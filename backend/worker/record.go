@@ -54,6 +54,8 @@ type Record struct {
 	Comfy string         `json:"comfyui"` // version, "" unknown
 	GPU   string         `json:"gpu,omitempty"`
 	Packs []backend.Pack `json:"packs,omitempty"`
+	// Runner is who runs it, for a worker of somebody else.
+	Runner *runner `json:"runner,omitempty"`
 	// Restarts counts the restarts of this worker; Deaths are those that the policy
 	// still looks at, oldest first.
 	Restarts  int              `json:"restarts"`

@@ -16,6 +16,9 @@ type Spec struct {
 
 	// URL is a ComfyUI that somebody else runs: driven, never started or stopped.
 	URL string
+	// Log is where that one's log is (worker.log), RestartCommand what restarts it
+	// (worker.restart); both "" when that is not known.
+	Log, RestartCommand string
 	// Builtin is Easel's own worker.
 	Builtin bool
 	// BuiltinArgs are added to its command line: --comfy-version, --fault.

@@ -117,8 +117,11 @@ type Activity struct {
 // does not wait for anything.
 func (m *Manager) Activity() Activity {
 	m.mu.Lock()
-	cur := m.cur
+	cur, ext := m.cur, m.ext
 	m.mu.Unlock()
+	if ext != nil {
+		return ext.activity()
+	}
 	if cur == nil {
 		return Activity{}
 	}
