@@ -25,22 +25,25 @@ const (
 
 // Worker is one ComfyUI process as the screen and `easel status` show it.
 type Worker struct {
-	ID          string       `json:"id"` // "gpu0", "cpu", "url" …
-	State       WorkerState  `json:"state"`
-	Reason      string       `json:"reason"` // why it is in this state, in words
-	Since       Time         `json:"since"`
-	PID         *int         `json:"pid"`
-	Launch      string       `json:"launch"` // id of the running launch, "" when none
-	URL         string       `json:"url"`    // http://127.0.0.1:PORT, "" while unknown
-	Started     Time         `json:"started"`
-	Restarts    int          `json:"restarts"`
-	NextRestart Time         `json:"next_restart"` // while in backoff
-	LastDeath   *Verdict     `json:"last_death"`
-	Builtin     bool         `json:"builtin"`
-	External    bool         `json:"external"` // worker.url: driven, never started or stopped
-	ComfyUI     *ComfyUIInfo `json:"comfyui"`
-	GPU         *string      `json:"gpu"` // uuid or index, null without one
-	Job         *string      `json:"job"` // id of the running job
+	ID          string      `json:"id"` // "gpu0", "cpu", "url" …
+	State       WorkerState `json:"state"`
+	Reason      string      `json:"reason"` // why it is in this state, in words
+	Since       Time        `json:"since"`
+	PID         *int        `json:"pid"`
+	Launch      string      `json:"launch"` // id of the running launch, "" when none
+	URL         string      `json:"url"`    // http://127.0.0.1:PORT, "" while unknown
+	Started     Time        `json:"started"`
+	Restarts    int         `json:"restarts"`
+	NextRestart Time        `json:"next_restart"` // while in backoff
+	LastDeath   *Verdict    `json:"last_death"`
+	Builtin     bool        `json:"builtin"`
+	External    bool        `json:"external"` // worker.url: driven, never started or stopped
+	// RestartCommand is worker.restart: what restarts a worker that others run, ""
+	// when nothing does.
+	RestartCommand string       `json:"restart_command,omitempty"`
+	ComfyUI        *ComfyUIInfo `json:"comfyui"`
+	GPU            *string      `json:"gpu"` // uuid or index, null without one
+	Job            *string      `json:"job"` // id of the running job
 	// LastLine is the last line of its log while it starts.
 	LastLine string `json:"last_line,omitempty"`
 	// Packs are the node packs with their import times, slowest first.

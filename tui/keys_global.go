@@ -205,6 +205,9 @@ func (m *Model) workerDialog(w backend.Worker) screen.Dialog {
 		for i := range d.Choices[:4] {
 			d.Choices[i].Why = other
 		}
+		if w.RestartCommand != "" {
+			d.Choices[1].Why, d.Choices[1].Note = "", text.T("asks; by worker.restart")
+		}
 	}
 	return d
 }
@@ -231,6 +234,9 @@ func (m *Model) sureDialog(w backend.Worker, v backend.WorkerVerb) screen.Dialog
 			d.Body = []string{text.T("%s is running: it goes back to the queue and is done again from its beginning.", act.Name(j))}
 			break
 		}
+	}
+	if w.External {
+		d.Body = append(d.Body, text.T("Somebody else runs it; this is run: %s", widget.Clean(w.RestartCommand)))
 	}
 	if v == backend.WorkerStop {
 		d.Body = append(d.Body, text.T("Waiting jobs wait until it is started again."))

@@ -108,7 +108,7 @@ func New(spec Spec, sp Spawner, o Options) *Manager {
 	}
 	m.w = backend.Worker{
 		ID: spec.ID, State: backend.WorkerStopped, Reason: NotYet, Since: backend.Now(),
-		Builtin: spec.Builtin, External: spec.external(), URL: spec.URL,
+		Builtin: spec.Builtin, External: spec.external(), URL: spec.URL, RestartCommand: spec.RestartCommand,
 	}
 	if spec.GPU != "" {
 		m.w.GPU = &spec.GPU
