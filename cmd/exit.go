@@ -12,6 +12,7 @@ import (
 
 	"easel/backend"
 	"easel/backend/keeper"
+	"easel/tui/text"
 )
 
 // The exit codes. Scripts rely on them.
@@ -164,7 +165,7 @@ func (a *app) report(err error) {
 		}
 	}
 	if f.Message != "" {
-		fmt.Fprintln(a.err, "easel: "+oneLine(f.Message))
+		fmt.Fprintln(a.err, "easel: "+oneLine(text.Said(oneLine(f.Message))))
 	}
 	if len(f.Problems) > 1 || f.Hint == "" { // a single one is the message itself
 		for _, p := range f.Problems {
@@ -173,7 +174,7 @@ func (a *app) report(err error) {
 	}
 	for _, hint := range strings.Split(f.Hint, "\n") {
 		if hint = oneLine(hint); hint != "" {
-			fmt.Fprintln(a.err, "hint: "+hint)
+			fmt.Fprintln(a.err, text.T("hint: %s", text.Said(hint)))
 		}
 	}
 }
@@ -200,9 +201,9 @@ func problemLine(p backend.Problem) string {
 		}
 		line += ": "
 	}
-	line += p.Message
+	line += text.Said(p.Message)
 	if p.Fix != "" {
-		line += " · " + p.Fix
+		line += " · " + text.Said(p.Fix)
 	} else if len(p.Candidates) > 0 {
 		line += " · near: " + strings.Join(p.Candidates, ", ")
 	}

@@ -20,6 +20,7 @@ import (
 	"easel/backend"
 	"easel/backend/client"
 	"easel/config"
+	"easel/tui/text"
 )
 
 // mains are the processes that Easel starts of itself. They bypass the command
@@ -58,7 +59,9 @@ func Execute() int {
 // run parses args, runs the command, says what went wrong and gives the exit
 // code.
 func (a *app) run(args []string) int {
+	a.chooseLanguage()
 	root := a.root()
+	localise(root)
 	root.SetArgs(args)
 	root.SetIn(a.in)
 	root.SetOut(a.out)
@@ -186,7 +189,7 @@ func (a *app) who() string {
 	return ""
 }
 
-// sayf prints a line for people on stderr.
+// sayf prints a line for people on stderr, in the language in use.
 func (a *app) sayf(format string, args ...any) {
-	fmt.Fprintf(a.err, format+"\n", args...)
+	fmt.Fprintln(a.err, text.T(format, args...))
 }
