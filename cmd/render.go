@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"easel/backend"
+	"easel/tui/text"
 )
 
 // What is printed for people. All of it is a function of the values and of now.
@@ -59,14 +60,14 @@ func jobWhat(j backend.Job) string {
 	case j.State == backend.JobRunning && len(j.Attempts) > 0:
 		return attemptWords(j.Attempts[len(j.Attempts)-1])
 	case j.Position != nil && j.WaitReason != "":
-		return fmt.Sprintf("#%d · %s", *j.Position, oneLine(j.WaitReason))
+		return fmt.Sprintf("#%d · %s", *j.Position, text.Said(oneLine(j.WaitReason)))
 	case j.Position != nil:
 		return fmt.Sprintf("#%d", *j.Position)
 	}
 	if j.WaitReason == string(j.State) {
 		return "" // held: nothing to add
 	}
-	return oneLine(j.WaitReason)
+	return text.Said(oneLine(j.WaitReason))
 }
 
 // attemptWords says where a job runs, and which try it is when not the first.
@@ -189,14 +190,14 @@ func writeJob(w io.Writer, j backend.Job, now time.Time) {
 		line("inference", seconds(*j.InferenceS))
 	}
 	for _, warning := range j.Warnings {
-		line("warning", oneLine(warning))
+		line("warning", text.Said(oneLine(warning)))
 	}
 	for _, at := range j.Attempts {
 		writeAttempt(w, at, now)
 	}
 	if j.Error != nil {
 		line("error", j.Error.Kind+" · "+errorLine(*j.Error))
-		line("to do", oneLine(j.Error.Remedy))
+		line("to do", text.Said(oneLine(j.Error.Remedy)))
 	}
 	for i, o := range j.Outputs {
 		line(fmt.Sprint("output ", i), outputLine(o))
@@ -236,9 +237,9 @@ func writeVerdict(w io.Writer, v backend.Verdict, indent string, evidence int) {
 		if i == evidence {
 			break
 		}
-		fmt.Fprintf(w, "%s· %s\n", indent, oneLine(e))
+		fmt.Fprintf(w, "%s· %s\n", indent, text.Said(oneLine(e)))
 	}
-	if r := oneLine(v.Remedy); r != "" {
+	if r := text.Said(oneLine(v.Remedy)); r != "" {
 		fmt.Fprintf(w, "%s→ %s\n", indent, r)
 	}
 }
@@ -250,7 +251,7 @@ func verdictLine(v backend.Verdict) string {
 		s += " (" + v.Certainty + ")"
 	}
 	if v.Summary != "" {
-		s += ": " + oneLine(v.Summary)
+		s += ": " + text.Said(oneLine(v.Summary))
 	}
 	return s
 }
@@ -433,7 +434,7 @@ func writeStatus(w io.Writer, s backend.Status, now time.Time) {
 	if s.Queue.Paused {
 		queue += " · paused"
 		if s.Queue.PauseReason != "" {
-			queue += ": " + oneLine(s.Queue.PauseReason)
+			queue += ": " + text.Said(oneLine(s.Queue.PauseReason))
 		}
 	}
 	line("queue", "%s", queue)
@@ -447,7 +448,7 @@ func writeStatus(w io.Writer, s backend.Status, now time.Time) {
 		line("disk", "%s free of %s · %s", size(s.Disk.Free), size(s.Disk.Total), oneLine(s.Disk.Path))
 	}
 	for _, n := range s.Notices {
-		line("note", "%s", oneLine(n))
+		line("note", "%s", text.Said(oneLine(n)))
 	}
 	for _, f := range s.Found {
 		line("found", "%s", foundLine(f))
@@ -462,7 +463,7 @@ func writeKeeper(line func(key, format string, args ...any), k *backend.KeeperIn
 	}
 	line("keeper", "pid %d, the parent that restarts the engine · %s", k.PID, plural(k.Restarts, "restart"))
 	if c := k.LastCrash; c != nil {
-		line("", "engine crashed %s: %s", clock(c.At, now), oneLine(c.Reason))
+		line("", "engine crashed %s: %s", clock(c.At, now), text.Said(oneLine(c.Reason)))
 		for _, l := range c.Lines {
 			line("", "  %s", cut(oneLine(l), 100))
 		}
@@ -485,7 +486,7 @@ func gpuLine(g backend.GPU) string {
 		s += fmt.Sprintf(" · %.0f W", *g.Power)
 	}
 	if g.Note != "" {
-		s += " · " + oneLine(g.Note)
+		s += " · " + text.Said(oneLine(g.Note))
 	}
 	return s
 }

@@ -50,9 +50,9 @@ func (m *Model) causes() []banner {
 		if w.State != backend.WorkerFailed {
 			continue
 		}
-		b := text.T("worker %s failed: %s", widget.Clean(w.ID), widget.Clean(w.Reason))
+		b := text.T("worker %s failed: %s", widget.Clean(w.ID), text.Said(widget.Clean(w.Reason)))
 		if d := w.LastDeath; d != nil {
-			b = join(b, widget.Clean(d.Remedy))
+			b = join(b, text.Said(widget.Clean(d.Remedy)))
 		}
 		bs = append(bs, banner{screen.Bad, join(b, text.T("w: start it again, 7: its log"))})
 	}
@@ -62,7 +62,7 @@ func (m *Model) causes() []banner {
 	if s.Queue.Paused {
 		why := text.T("the queue is paused")
 		if s.Queue.PauseReason != "" {
-			why += ": " + widget.Clean(s.Queue.PauseReason)
+			why += ": " + text.Said(widget.Clean(s.Queue.PauseReason))
 		}
 		bs = append(bs, banner{screen.Warn, join(why, text.T("p: go on"))})
 	}

@@ -74,6 +74,7 @@ func (m *Model) global() []screen.Action {
 		{Key: k.Suspend, Title: text.T("Suspend the console"), Do: func() tea.Cmd { return tea.Suspend }},
 		{Key: k.Leave, Title: text.T("Leave the console"), Do: quiet(m.askLeave)},
 	}
+	as = append(as, m.languages()...)
 	for i, d := range m.doors {
 		as = append(as, screen.Action{Key: d.key, Title: text.T("Go to %s", d.name), Why: d.why(), Do: quiet(func() { m.goTo(i) })})
 	}
@@ -191,7 +192,7 @@ func (m *Model) workerDialog(w backend.Worker) screen.Dialog {
 	up := w.PID != nil
 	d := screen.Dialog{
 		Title: text.T("Worker %s", widget.Clean(w.ID)),
-		Body:  []string{strings.TrimSpace(string(w.State) + "  " + widget.Clean(w.Reason))},
+		Body:  []string{strings.TrimSpace(string(w.State) + "  " + text.Said(widget.Clean(w.Reason)))},
 		Choices: []screen.Choice{
 			{Key: "s", Label: text.T("start"), Why: either(up, text.T("it runs")), Do: send(backend.WorkerStart, text.T("the worker starts"))},
 			{Key: "r", Label: text.T("restart"), Note: text.T("asks"), Why: either(!up, text.T("it does not run")), Do: sure(backend.WorkerRestart)},

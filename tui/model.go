@@ -284,7 +284,7 @@ func (m *Model) onFrames(frames []backend.Frame) {
 		}
 	}
 	if d := newest(s.Deaths); d != death && len(s.Deaths) > 0 {
-		m.say(screen.Warn, text.T("the worker ended: %s", widget.Clean(s.Deaths[0].Summary)))
+		m.say(screen.Warn, text.T("the worker ended: %s", text.Said(widget.Clean(s.Deaths[0].Summary))))
 	}
 	m.tell(changedMsg{})
 }
@@ -323,16 +323,16 @@ func (m *Model) onSaid(msg screen.SaidMsg) {
 		return
 	}
 	f := backend.FailureOf(msg.Err)
-	s := widget.Clean(f.Message)
+	s := text.Said(widget.Clean(f.Message))
 	for i, p := range f.Problems {
 		if i == 2 {
 			s += text.T(" · and %d more", len(f.Problems)-2)
 			break
 		}
-		s += " · " + widget.Clean(p.Message)
+		s += " · " + text.Said(widget.Clean(p.Message))
 	}
 	if f.Hint != "" {
-		s += " → " + widget.Clean(f.Hint)
+		s += " → " + text.Said(widget.Clean(f.Hint))
 	}
 	m.say(screen.Bad, s)
 	if widget.Width(s) > m.w-30 || len(f.Problems) > 1 {
@@ -342,23 +342,23 @@ func (m *Model) onSaid(msg screen.SaidMsg) {
 
 // explain opens a dialog for an error that is longer than the status line.
 func (m *Model) explain(f *backend.Failure) {
-	body := []string{widget.Clean(f.Message)}
+	body := []string{text.Said(widget.Clean(f.Message))}
 	for i, p := range f.Problems {
 		if i == 8 {
 			body = append(body, text.T("… and %d more", len(f.Problems)-8))
 			break
 		}
-		line := widget.Clean(p.Message)
+		line := text.Said(widget.Clean(p.Message))
 		if p.Node != "" {
 			line = text.T("node %s", widget.Clean(p.Node)) + ": " + line
 		}
 		if p.Fix != "" {
-			line += " → " + widget.Clean(p.Fix)
+			line += " → " + text.Said(widget.Clean(p.Fix))
 		}
 		body = append(body, "· "+line)
 	}
 	if f.Hint != "" {
-		body = append(body, "→ "+widget.Clean(f.Hint))
+		body = append(body, "→ "+text.Said(widget.Clean(f.Hint)))
 	}
 	m.ask(screen.Dialog{
 		Title: text.T("That did not work"), Tone: screen.Bad, Body: body, Own: true,
@@ -378,7 +378,7 @@ func (m *Model) onLink(msg linkMsg) {
 		why, hint := "", ""
 		if msg.err != nil {
 			f := backend.FailureOf(msg.err)
-			why, hint = widget.Clean(f.Message), widget.Clean(f.Hint)
+			why, hint = text.Said(widget.Clean(f.Message)), text.Said(widget.Clean(f.Hint))
 		}
 		link := live.Lost
 		if !s.Have {
@@ -393,7 +393,7 @@ func (m *Model) onStart(msg startMsg) {
 	switch {
 	case msg.err != nil:
 		f := backend.FailureOf(msg.err)
-		s.SetLink(live.Down, text.T("the engine does not start"), widget.Clean(f.Message), cleanLines(f.Hint), m.env.Now)
+		s.SetLink(live.Down, text.T("the engine does not start"), text.Said(widget.Clean(f.Message)), cleanLines(f.Hint), m.env.Now)
 	case msg.note != "":
 		s.SetLink(live.Looking, widget.Clean(msg.note), "", "", m.env.Now)
 	default:

@@ -151,11 +151,11 @@ func Result(j backend.Job) string {
 
 // Failure is an error in one line with its remedy.
 func Failure(e *backend.Error) string {
-	s := widget.Clean(e.Message)
+	s := text.Said(widget.Clean(e.Message))
 	if where := Where(e); where != "" {
 		s = where + ": " + s
 	}
-	if r := widget.Clean(e.Remedy); r != "" {
+	if r := text.Said(widget.Clean(e.Remedy)); r != "" {
 		s += " · " + r
 	}
 	return s

@@ -63,7 +63,7 @@ func (m *Model) info(w int) []string {
 func (m *Model) head(p *pane) {
 	j, now := m.job, m.env.Now
 	sign, style := act.Sign(p.t, j)
-	p.add(style.Render(sign+" "+act.Word(j)) + "  " + p.t.Muted.Render(widget.Clean(j.WaitReason)))
+	p.add(style.Render(sign+" "+act.Word(j)) + "  " + p.t.Muted.Render(text.Said(widget.Clean(j.WaitReason))))
 	if j.Progress != nil {
 		p.add(widget.Bar(j.Progress.Fraction, min(w2(p.w), 40), p.t.Accent, p.t.Faint) + " " + widget.Percent(j.Progress.Fraction))
 		p.add(p.t.Muted.Render(act.Step(j.Progress) + "  " + act.ETA(j.Progress)))
@@ -88,9 +88,9 @@ func (m *Model) failure(p *pane, e *backend.Error) {
 		where += " · " + widget.Clean(e.Input)
 	}
 	p.title(text.T("what failed"), p.t.Danger)
-	p.prose(p.t.Text, strings.TrimPrefix(where+": ", ": ")+widget.Clean(e.Message))
+	p.prose(p.t.Text, strings.TrimPrefix(where+": ", ": ")+text.Said(widget.Clean(e.Message)))
 	if e.Remedy != "" {
-		p.prose(p.t.Good, "→ "+widget.Clean(e.Remedy))
+		p.prose(p.t.Good, "→ "+text.Said(widget.Clean(e.Remedy)))
 	}
 	if e.Quarantined {
 		p.prose(p.t.Muted, text.T("It took its worker down twice, so it is not tried again by itself. t tries it anyway."))
@@ -155,9 +155,9 @@ func (m *Model) attempts(p *pane) {
 		p.add(strings.TrimRight(text.T("%d  %s  %s  %s  %s", a.N, widget.Clean(a.Worker), p.outcome(a.Outcome),
 			p.t.Muted.Render(act.Clock(a.Started, m.env.Now, m.env.Loc)), p.t.Muted.Render(took)), " "))
 		if v := a.Verdict; v != nil {
-			p.indent(p.t.Text, widget.Clean(v.Kind)+": "+widget.Clean(v.Summary))
+			p.indent(p.t.Text, widget.Clean(v.Kind)+": "+text.Said(widget.Clean(v.Summary)))
 			if v.Remedy != "" {
-				p.indent(p.t.Good, "→ "+widget.Clean(v.Remedy))
+				p.indent(p.t.Good, "→ "+text.Said(widget.Clean(v.Remedy)))
 			}
 		}
 		if n := len(a.Leftovers); n > 0 {

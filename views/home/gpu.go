@@ -38,7 +38,7 @@ func (m *Model) gpuName(g backend.GPU) string {
 	t := m.env.Theme
 	name := t.Title.Render("GPU "+strconv.Itoa(g.Index)) + "  " + t.Strong.Render(widget.CutMiddle(widget.Clean(g.Name), 28))
 	if g.Note != "" {
-		name += "  " + t.Warn.Render(widget.Clean(g.Note))
+		name += "  " + t.Warn.Render(text.Said(widget.Clean(g.Note)))
 	}
 	return name
 }

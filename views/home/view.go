@@ -80,7 +80,7 @@ func foundLine(f backend.FoundComfy) string {
 func (m *Model) looking() string {
 	s := m.env.State
 	if s.Note != "" {
-		return widget.Clean(s.Note)
+		return text.Said(widget.Clean(s.Note))
 	}
 	return text.T("looking for the engine of %s …", widget.Clean(s.Box))
 }
@@ -140,7 +140,7 @@ func workerState(m *Model, wk backend.Worker) (string, string, lipgloss.Style) {
 
 // workerReason is what more there is to say about a worker's state.
 func (m *Model) workerReason(wk backend.Worker) string {
-	reason := widget.Clean(wk.Reason)
+	reason := text.Said(widget.Clean(wk.Reason))
 	switch wk.State {
 	case backend.WorkerBackoff:
 		left := wk.NextRestart.Sub(m.env.Now)
@@ -165,9 +165,9 @@ func (m *Model) workerReason(wk backend.Worker) string {
 func (m *Model) deathLine(d *backend.Verdict, w int) string {
 	t := m.env.Theme
 	s := t.Muted.Render(text.T("last death %s", act.Clock(d.At, m.env.Now, m.env.Loc))) + "  " +
-		t.Warn.Render(widget.Clean(d.Kind)) + "  " + t.Text.Render(widget.Clean(d.Summary))
+		t.Warn.Render(widget.Clean(d.Kind)) + "  " + t.Text.Render(text.Said(widget.Clean(d.Summary)))
 	if d.Remedy != "" {
-		s += t.Muted.Render(" · " + widget.Clean(d.Remedy))
+		s += t.Muted.Render(" · " + text.Said(widget.Clean(d.Remedy)))
 	}
 	return widget.Cut("  "+s, w)
 }
@@ -281,7 +281,7 @@ func (m *Model) idleWord() string {
 	case s.Queue.Paused && s.Queue.Queued > 0:
 		return text.T("nothing runs: the queue is paused (p: go on)")
 	case len(s.Waiting) > 0 && s.Waiting[0].WaitReason != "":
-		return text.T("nothing runs: %s", widget.Clean(s.Waiting[0].WaitReason))
+		return text.T("nothing runs: %s", text.Said(widget.Clean(s.Waiting[0].WaitReason)))
 	}
 	return text.T("nothing runs")
 }
@@ -366,7 +366,7 @@ func (m *Model) queueRow(j backend.Job, i, w int) string {
 	t := m.env.Theme
 	sign, style := act.Sign(t, j)
 	word := act.Word(j)
-	if r := widget.Clean(j.WaitReason); j.State == backend.JobQueued && r != "" && word != text.T("next") && widget.Width(r) < w/3 {
+	if r := text.Said(widget.Clean(j.WaitReason)); j.State == backend.JobQueued && r != "" && word != text.T("next") && widget.Width(r) < w/3 {
 		word = r
 	}
 	if j.Priority != 0 {

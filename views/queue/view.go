@@ -252,7 +252,7 @@ func (m *Model) reason(j backend.Job, w int) string {
 	case j.State.Final():
 		return t.Text.Render(act.Result(j))
 	}
-	return t.Muted.Render(widget.Clean(j.WaitReason))
+	return t.Muted.Render(text.Said(widget.Clean(j.WaitReason)))
 }
 
 func (m *Model) eta(j backend.Job, ahead int, per float64) string {
