@@ -139,6 +139,11 @@ type Output struct {
 	Height    *int    `json:"height"`
 	SHA256    *string `json:"sha256"`
 	Text      string  `json:"text,omitempty"` // of kind text
+	// Modified is the file's own time when it was recorded; a file with another one
+	// is not this output any more.
+	Modified Time `json:"modified,omitzero"`
+	// Trashed is where the file lies since somebody put it into the trash.
+	Trashed string `json:"trashed,omitempty"`
 }
 
 // Error says why a job failed and what to do. Kind is invalid, exception,

@@ -224,7 +224,7 @@ func measure(o *backend.Output) error {
 		return fmt.Errorf("is no regular file")
 	}
 	size := st.Size()
-	o.Bytes = &size
+	o.Bytes, o.Modified = &size, backend.At(st.ModTime())
 	if size == 0 {
 		return fmt.Errorf("is empty")
 	}

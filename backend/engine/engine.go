@@ -52,6 +52,8 @@ type Engine struct {
 	disp    *dispatch.Dispatcher
 	hub     *hub
 	cards   *cards.Cards
+	thumbs  *thumbs
+	lens    lens
 	started backend.Time
 
 	closing context.Context // ends when no new long answers should begin
@@ -135,7 +137,7 @@ func run(o Options, log *slog.Logger, conn *keeper.Conn, hello keeper.Hello) err
 	e := &Engine{
 		opts: o, log: log, conn: conn, hello: hello, store: store, hub: newHub(), started: backend.Now(),
 		closing: closing, stops: make(chan stopRequest, 4), queueBell: make(chan struct{}, 1), cfg: cfg,
-		badFlags: map[string]string{},
+		badFlags: map[string]string{}, thumbs: newThumbs(filepath.Join(o.StateDir, "cache", "pictures")),
 	}
 	fault.Worker(e.anyPID)
 	e.disp = dispatch.New(store, dispatch.Hooks{Progress: e.onProgress, Preview: e.onPreview, Changed: e.onRemark}, log)

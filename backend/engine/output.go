@@ -4,17 +4,17 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
+	"syscall"
 
 	"easel/backend"
 	"easel/backend/comfy"
-	"easel/backend/raster"
 )
 
 // maxPicture bounds the file that is decoded for a scaled picture.
@@ -23,11 +23,9 @@ const maxPicture = 512 << 20
 // pictureMax bounds the sides of a scaled picture, in pixels.
 const pictureMax = 4096
 
-// oneDecode lets one big picture be decoded at a time: 4096×4096 takes 64 MB.
-var oneDecode sync.Mutex
-
 // output serves GET /v1/jobs/{id}/outputs/{n}: the file's bytes, or with w and h
-// a PNG of the picture that fits into w×h pixels.
+// a PNG of the picture that fits into w×h pixels: with x, y, cw and ch a part of
+// it, with frames an animation.
 func (e *Engine) output(w http.ResponseWriter, r *http.Request) {
 	o, err := e.findOutput(r.Context(), r.PathValue("id"), r.PathValue("n"))
 	if err != nil {
@@ -79,11 +77,7 @@ func (e *Engine) openOutput(ctx context.Context, o backend.Output) (io.ReadClose
 		return nil, backend.Fail(backend.FailNotFound, "this output is a text, not a file", "")
 	}
 	if o.Path != "" {
-		f, err := os.Open(o.Path)
-		if err == nil {
-			return f, nil
-		}
-		return nil, backend.Fail(backend.FailNotFound, "the file "+o.Path+" is not there any more, or cannot be read", "somebody moved or deleted it")
+		return openFile(o)
 	}
 	wk := e.readyWorker()
 	if wk == nil {
@@ -100,37 +94,27 @@ func (e *Engine) openOutput(ctx context.Context, o backend.Output) (io.ReadClose
 	return f, nil
 }
 
-// sendScaled answers with the picture made smaller. Screens are small and lines
-// are slow, so this is done on the engine's side of the wire.
-func (e *Engine) sendScaled(w http.ResponseWriter, r *http.Request, f io.Reader, o backend.Output) {
-	if o.Kind != "image" {
-		fail(w, backend.Fail(backend.FailUsage, o.Filename+" is no picture but "+o.Kind, "easel outputs get copies it"))
-		return
+// openFile opens an output on this machine, if it is still the file that the job
+// wrote.
+func openFile(o backend.Output) (*os.File, error) {
+	if o.Trashed != "" {
+		return nil, backend.Fail(backend.FailNotFound, o.Filename+" is in the trash: "+o.Trashed, "u on the Outputs screen takes it back, or: easel outputs rm --undo")
 	}
-	side := func(name string) int {
-		n, err := strconv.Atoi(r.URL.Query().Get(name))
-		if err != nil || n <= 0 || n > pictureMax {
-			return pictureMax
-		}
-		return n
-	}
-	oneDecode.Lock()
-	defer oneDecode.Unlock()
-	raw, err := io.ReadAll(io.LimitReader(f, maxPicture))
+	f, err := os.OpenFile(o.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe of that name must not hold us
 	if err != nil {
-		fail(w, backend.Fail(backend.FailInternal, "the picture cannot be read: "+clip(err.Error()), ""))
-		return
+		return nil, backend.Fail(backend.FailNotFound, "the file "+o.Path+" is not there any more, or cannot be read", "somebody moved or deleted it")
 	}
-	img, err := raster.Decode(raw)
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+	case !st.Mode().IsRegular():
+		err = errors.New("no regular file")
+	case o.Bytes != nil && st.Size() != *o.Bytes, !o.Modified.IsZero() && !backend.At(st.ModTime()).Equal(o.Modified.Time):
+		err = errors.New("changed")
+	}
 	if err != nil {
-		fail(w, backend.Fail(backend.FailInternal, "the picture cannot be shown: "+clip(err.Error()), "easel outputs get copies the file as it is"))
-		return
+		f.Close()
+		return nil, backend.Fail(backend.FailNotFound, "the file "+o.Path+" is not the one that this job wrote: it was changed or replaced", "what the job made is gone; t makes it again")
 	}
-	png, err := raster.PNG(raster.Fit(img, side("w"), side("h")))
-	if err != nil {
-		fail(w, err)
-		return
-	}
-	w.Header().Set("Content-Type", "image/png")
-	_, _ = w.Write(png)
+	return f, nil
 }

@@ -54,9 +54,9 @@ var formats = []format{
 	},
 	{
 		"WebP",
-		func(b []byte) bool { return len(b) >= 12 && string(b[:4]) == "RIFF" && string(b[8:12]) == "WEBP" },
+		isWebP,
 		func(b []byte) (image.Config, error) { return webp.DecodeConfig(bytes.NewReader(b)) },
-		func(b []byte) (image.Image, error) { return webp.Decode(bytes.NewReader(b)) },
+		decodeWebP,
 	},
 }
 
@@ -71,7 +71,7 @@ func Size(b []byte) (width, height int, err error) {
 	return c.Width, c.Height, err
 }
 
-// Decode reads a PNG, JPEG, GIF (its first frame) or WebP (no animation). The size
+// Decode reads a PNG, JPEG, GIF (its first frame) or WebP (its first frame). The size
 // is looked at before anything is allocated. Bytes that harm a decoder are an error,
 // never a panic.
 func Decode(b []byte) (img image.Image, err error) {
