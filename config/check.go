@@ -41,9 +41,6 @@ func Check(cfg Config) []Problem {
 		c.warn("serverless.unload_after", "serverless.unload_after never happens: the worker ends before, after "+cfg.Serverless.StopAfter.String(), "")
 	}
 	c.ladder(cfg.OOM)
-	c.oneOf("console.theme", cfg.Console.Theme, "auto", "dark", "light", "16", "none")
-	c.oneOf("console.pictures", cfg.Console.Pictures, "auto", "kitty", "iterm2", "sixel", "blocks", "quadrants", "off")
-	c.oneOf("console.notify", cfg.Console.Notify, "off", "bell", "osc", "both")
 	slices.SortStableFunc(c.problems, func(a, b Problem) int { return order(a.Key) - order(b.Key) })
 	return c.problems
 }

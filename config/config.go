@@ -26,7 +26,6 @@ type Config struct {
 	Guard      Guard      `toml:"guard"`
 	Stall      Stall      `toml:"stall"`
 	Cancel     Cancel     `toml:"cancel"`
-	Console    Console    `toml:"console"`
 }
 
 // Worker says which ComfyUI is run, or driven, and how.
@@ -117,15 +116,6 @@ type Cancel struct {
 	StopAfter Duration `toml:"stop_after"` // after that
 }
 
-// Console says how the screen looks and makes itself heard. It is read where the
-// console runs, which over SSH is not the box that it looks at.
-type Console struct {
-	Theme    string `toml:"theme"`    // auto, dark, light, 16, none
-	Pictures string `toml:"pictures"` // auto, kitty, iterm2, sixel, blocks, quadrants, off
-	Notify   string `toml:"notify"`   // off, bell, osc, both
-	Title    bool   `toml:"title"`    // the terminal's title and its progress bar
-}
-
 // Default is the configuration of a box where nothing is set.
 func Default() Config {
 	return Config{
@@ -140,7 +130,6 @@ func Default() Config {
 		Guard:      Guard{MinFreeRAM: 256 << 20, MinFreeDisk: 256 << 20},
 		Stall:      Stall{Limit: Minutes(10), Grace: Duration{30 * time.Second}},
 		Cancel:     Cancel{FreeAfter: Duration{10 * time.Second}, StopAfter: Duration{10 * time.Second}},
-		Console:    Console{Theme: "auto", Pictures: "auto", Notify: "off", Title: true},
 	}
 }
 

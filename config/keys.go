@@ -73,10 +73,6 @@ var docs = map[string]string{
 	"stall.grace":             "Time between the warning and the end of the worker.",
 	"cancel.free_after":       "A cancel that ComfyUI does not obey: time until /free is tried.",
 	"cancel.stop_after":       "Time after that until the worker is stopped.",
-	"console.theme":           "auto (by the terminal's background), dark, light, 16 (colours) or none.",
-	"console.pictures":        "auto (the terminal is asked), kitty, iterm2, sixel, blocks, quadrants or off.",
-	"console.notify":          "What is heard when a job is done or failed while the terminal is not in front:\noff, bell, osc (a notice of the desktop by OSC 9 and 777) or both.",
-	"console.title":           "true: the terminal's title says what runs, and its progress bar how far it is.",
 }
 
 // pathKeys are keys whose value is a path of this box: "~/" is expanded.
@@ -97,7 +93,6 @@ var sectionDocs = map[string]string{
 	"guard":      "What is left free on the machine.",
 	"stall":      "A job that shows no sign of life.",
 	"cancel":     "A cancel that ComfyUI does not obey.",
-	"console":    "The screen, where it is shown: over SSH that is not the box it looks at.",
 }
 
 // keys are all settings in the order of the structs; byPath finds them.
