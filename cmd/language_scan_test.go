@@ -338,7 +338,8 @@ func made(sources []source) []phrase {
 					}
 				}
 			case *ast.CallExpr:
-				if f, ok := formatted(n, s.consts); ok && words(f) >= 2 {
+				// One word ("signal %d") may be part of a sentence, though it is none.
+				if f, ok := formatted(n, s.consts); ok && words(f) >= 1 {
 					all = append(all, phrase{key: f, at: s.at(n)})
 				}
 				if isMethod(n, "Fail") && len(n.Args) == 3 { // backend.Fail

@@ -32,30 +32,6 @@ func Locale(environ []string) string {
 	return ""
 }
 
-// Charset is the encoding that the locale for characters names, "" when it names
-// none.
-func Charset(environ []string) string {
-	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
-		if v := lookup(environ, name); v != "" {
-			_, charset := split(v)
-			return charset
-		}
-	}
-	return ""
-}
-
-// OnlyASCII reports whether the environment says that the terminal shows no
-// UTF-8: a locale with another encoding, or tmux in the C locale, which draws an
-// underscore for every character that is not ASCII. The C locale alone says
-// nothing: boxes reached by ssh or in containers have it beside a terminal that
-// is right.
-func OnlyASCII(environ []string) bool {
-	if c := Charset(environ); c != "" {
-		return !utf8(c)
-	}
-	return false
-}
-
 func utf8(charset string) bool {
 	c := strings.ToLower(charset)
 	return c == "utf-8" || c == "utf8"

@@ -43,15 +43,56 @@ func (c *catalogue) find(s string, depth int) string {
 		return unescaped(tr)
 	}
 	c.once.Do(func() { c.patterns = newIndex(c.words) })
-	for p := range c.patterns.candidates(s) {
-		if args, ok := p.match(s); ok {
-			for i, a := range args {
-				args[i] = c.argument(a, depth+1)
-			}
-			return fmt.Sprintf(p.to, args...)
+	p, args := c.match(s)
+	if p == nil || p.open {
+		if head, tail, ok := c.tail(s, depth); ok {
+			return c.find(head, depth) + tail
 		}
 	}
-	return c.parts(s, depth)
+	if p == nil {
+		return c.parts(s, depth)
+	}
+	return c.fill(p, args, depth)
+}
+
+// match finds the format that made s; nil when none is known.
+func (c *catalogue) match(s string) (*pattern, []any) {
+	for p := range c.patterns.candidates(s) {
+		if args, ok := p.match(s); ok {
+			return p, args
+		}
+	}
+	return nil, nil
+}
+
+// fill is the translation of p with its arguments translated in turn.
+func (c *catalogue) fill(p *pattern, args []any, depth int) string {
+	for i, a := range args {
+		args[i] = c.argument(a, depth+1)
+	}
+	return fmt.Sprintf(p.to, args...)
+}
+
+// comma begins a tail: what the engine appends to a sentence that it has made
+// already (", 8.1s after its start").
+const comma = ", "
+
+// tail cuts the last tail off a sentence and translates it. It is tried before a
+// format that ends with a verb, which would take the tail for its argument.
+func (c *catalogue) tail(s string, depth int) (head, tail string, ok bool) {
+	i := strings.LastIndex(s, comma)
+	if i <= 0 {
+		return "", "", false
+	}
+	head, tail = s[:i], s[i:]
+	if tr, ok := c.words[tail]; ok {
+		return head, unescaped(tr), true
+	}
+	p, args := c.match(tail)
+	if p == nil || !strings.HasPrefix(p.from, comma) {
+		return "", "", false
+	}
+	return head, c.fill(p, args, depth), true
 }
 
 // unescaped is a translation that is drawn as it is and not as a format.
@@ -117,6 +158,7 @@ type pattern struct {
 	literal  int    // bytes of from that are no verb
 	longest  string // the longest piece between verbs
 	verbs    []verb
+	open     bool // it ends with a verb
 
 	once sync.Once
 	re   *regexp.Regexp
@@ -217,7 +259,7 @@ func newPattern(from, to string) (*pattern, bool) {
 	if len(vs) == 0 {
 		return nil, false
 	}
-	p := &pattern{from: from, verbs: vs}
+	p := &pattern{from: from, verbs: vs, open: vs[len(vs)-1].end == len(from)}
 	at := 0
 	for _, v := range append(slices.Clone(vs), verb{start: len(from), end: len(from)}) {
 		piece := unescaped(from[at:v.start])

@@ -10,10 +10,14 @@ func TestSaid(t *testing.T) {
 	for en, want := range map[string]string{
 		"the GPU's memory was full":                              "显存满了",
 		"it ended by itself with exit status 1 while node 3 ran": "它自行结束，退出码 1，当时节点 3 在运行",
-		"stopped by ann":                                         "被ann停止",
+		"stopped by ann":                                         "被 ann 停止",
 		"no such words, whatever they are":                       "no such words, whatever they are",
-		"portrait":                                               "portrait",
-		"running":                                                "运行中",
+		"ended by signal 9 (SIGKILL), 8.1s after its start, at most 53 MiB of memory": "被信号 9（SIGKILL）结束，启动后 8.1s，内存最多用到 53 MiB",
+		"exit status not seen, 8.1s after its start":                                  "没有看到退出码，启动后 8.1s",
+		"ready, 8.1s after its start":                                                 "就绪，启动后 8.1s",
+		"just before: 49 MiB of memory, 22.9 GiB of 23.5 GiB free on the machine":     "结束之前：内存 49 MiB，机器还有 22.9 GiB 空闲（共 23.5 GiB）",
+		"portrait": "portrait",
+		"running":  "运行中",
 		"python3 -m pip install -r r.txt; or name another interpreter with worker.python": "python3 -m pip install -r r.txt；或用 worker.python 指定另一个解释器",
 		"it was not ready, and its log had not moved for 5m0s":                            "它没有就绪，日志已 5m0s 没有动静",
 	} {
