@@ -98,7 +98,7 @@ func (e *Engine) openOutput(ctx context.Context, o backend.Output) (io.ReadClose
 // wrote.
 func openFile(o backend.Output) (*os.File, error) {
 	if o.Trashed != "" {
-		return nil, backend.Fail(backend.FailNotFound, o.Filename+" is in the trash: "+o.Trashed, "u on the Outputs screen takes it back, or: easel outputs rm --undo")
+		return nil, backend.Fail(backend.FailNotFound, o.Filename+" is in the trash: "+o.Trashed, "POST /v1/outputs/restore takes it back")
 	}
 	f, err := os.OpenFile(o.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe of that name must not hold us
 	if err != nil {

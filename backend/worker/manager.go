@@ -298,9 +298,9 @@ func (m *Manager) instead(v verb) string {
 	case m.spec.RestartCommand != "":
 		return "`easel worker restart` runs worker.restart (" + comfy.Plain(m.spec.RestartCommand, 80) + ")"
 	case v == verbRestart || v == verbStall:
-		return "worker.restart = \"COMMAND\" makes it possible from here; `easel worker take-over` makes it Easel's own"
+		return "worker.restart = \"COMMAND\" makes it possible from here; `easel use DIR` starts its directory under Easel once it is stopped"
 	}
-	return "do it where it was started; `easel worker take-over` makes it Easel's own"
+	return "do it where it was started; `easel use DIR` starts its directory under Easel once it is stopped"
 }
 
 // Start starts the worker if it does not run, and returns when that has begun. In
